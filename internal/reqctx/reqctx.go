@@ -1,0 +1,167 @@
+package reqctx
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+
+	otelprop "go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// State is what is known of one request. It is itself the context node that
+// carries it, so a request pays one allocation for all of it.
+//
+// The creator fills the exported fields before the node is shared and nobody
+// writes them afterwards. Decision, route and error are the exceptions: they are
+// written through methods, atomically, by whoever holds the context.
+//
+// A State is not copied; Derive makes another one of the same request.
+type State struct {
+	context.Context // the parent
+
+	// RequestID is the travelling x-request-id, reason digit included; "" is none.
+	RequestID string
+	// ClientTraceID is the value of x-client-trace-id. HasClientTraceID tells an
+	// empty value from an absent header: presence counts (D-11).
+	ClientTraceID    string
+	HasClientTraceID bool
+	// ForceTrace is the presence of x-envoy-force-trace (D-11).
+	ForceTrace bool
+	// Sampling is what the trace headers say beyond OpenTelemetry's flag, as a
+	// propagation.Sampling; 0 is unstated.
+	Sampling uint8
+
+	// Remote is the caller's span context as extracted; invalid when there is none.
+	Remote trace.SpanContext
+	// TraceID is the id that a new trace is to have; zero leaves it to the provider.
+	// The decision may rest on it, and is made before the span exists.
+	TraceID trace.TraceID
+	// Carrier holds the headers as they arrived; nil when there were none.
+	Carrier otelprop.TextMapCarrier
+	// Peer is the direct peer's address; invalid when unknown.
+	Peer netip.Addr
+
+	// Span is the server span around the request; nil when the request is not traced.
+	Span trace.Span
+
+	origin *State // whose cells are written; nil: own ones
+	cells  cells
+}
+
+// cells are written after the node is shared.
+type cells struct {
+	decision atomic.Uint32
+	route    atomic.Pointer[string]
+	failure  atomic.Pointer[error]
+}
+
+// Derive returns a node over ctx that knows what s knows and is of the same
+// request: decision, route and error that are written through one of the two are
+// read through the other. The caller may change the exported fields before it
+// shares the node. ctx is s or one of its children.
+func (s *State) Derive(ctx context.Context) *State {
+	origin := s.origin
+	if origin == nil {
+		origin = s
+	}
+	return &State{
+		Context:          ctx,
+		RequestID:        s.RequestID,
+		ClientTraceID:    s.ClientTraceID,
+		HasClientTraceID: s.HasClientTraceID,
+		ForceTrace:       s.ForceTrace,
+		Sampling:         s.Sampling,
+		Remote:           s.Remote,
+		TraceID:          s.TraceID,
+		Carrier:          s.Carrier,
+		Peer:             s.Peer,
+		Span:             s.Span,
+		origin:           origin,
+	}
+}
+
+// shared returns the cells of the request.
+func (s *State) shared() *cells {
+	if s.origin != nil {
+		return &s.origin.cells
+	}
+	return &s.cells
+}
+
+// key is the context key of State.
+type key struct{}
+
+// Value answers for the node itself without allocating, else asks the parent.
+func (s *State) Value(k any) any {
+	if k == (key{}) {
+		return s
+	}
+	return s.Context.Value(k)
+}
+
+// From returns the State of the request around ctx, or nil.
+func From(ctx context.Context) *State {
+	s, _ := ctx.Value(key{}).(*State)
+	return s
+}
+
+// Decision is a sampling decision in the form that crosses package borders.
+// Reason is a requestid.Reason, Why a sampler.Why.
+type Decision struct {
+	Traced, Write bool
+	Reason, Why   uint8
+}
+
+const (
+	decided = 1 << iota
+	traced
+	write
+)
+
+// SetDecision records d unless the request was decided before, and tells whether
+// it did.
+func (s *State) SetDecision(d Decision) bool {
+	v := uint32(decided) | uint32(d.Reason)<<8 | uint32(d.Why)<<16
+	if d.Traced {
+		v |= traced
+	}
+	if d.Write {
+		v |= write
+	}
+	return s.shared().decision.CompareAndSwap(0, v)
+}
+
+// Decision returns the decision of the request; false when none was made.
+func (s *State) Decision() (Decision, bool) {
+	v := s.shared().decision.Load()
+	return Decision{
+		Traced: v&traced != 0,
+		Write:  v&write != 0,
+		Reason: uint8(v >> 8),
+		Why:    uint8(v >> 16),
+	}, v&decided != 0
+}
+
+// SetRoute records the route of the request; the last call counts.
+func (s *State) SetRoute(route string) { s.shared().route.Store(&route) }
+
+// Route returns the route set by SetRoute, "" when none was.
+func (s *State) Route() string {
+	if r := s.shared().route.Load(); r != nil {
+		return *r
+	}
+	return ""
+}
+
+// SetError marks the request as failed whatever its status says; the last
+// error counts.
+func (s *State) SetError(err error) { s.shared().failure.Store(&err) }
+
+// Error returns the error set by SetError, nil when none was.
+func (s *State) Error() error {
+	if e := s.shared().failure.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
