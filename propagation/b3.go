@@ -1,0 +1,270 @@
+package propagation
+
+import (
+	"strings"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// maxB3Len is the length of the longest b3: trace, span, state and parent.
+const maxB3Len = 32 + 1 + 16 + 1 + 1 + 1 + 16
+
+const (
+	ruleB3Len     = "B3, single header: a state alone, or 16 or 32 digits of TraceId, 16 of SpanId, then a state, then 16 of ParentSpanId"
+	ruleB3Trace   = "B3, TraceId: 16 or 32 hex digits, not all zero"
+	ruleB3Span    = "B3, SpanId: 16 hex digits, not all zero"
+	ruleB3Parent  = "B3, ParentSpanId: 16 hex digits"
+	ruleB3State   = "B3, Sampling State: 0, 1 or d"
+	ruleB3Sampled = "B3, X-B3-Sampled: 0, 1, d, true or false"
+	ruleB3Sep     = `B3, single header: fields separated by "-"`
+	ruleB3IDs     = "B3, identifiers: X-B3-TraceId and X-B3-SpanId together"
+)
+
+// Parsed is the meaning of one header, or of the x-b3-* headers together.
+type Parsed struct {
+	// SpanContext is the caller's, remote; invalid where the header states a
+	// sampling decision alone.
+	SpanContext trace.SpanContext
+	// Sampling is what the header states beside the flag of SpanContext.
+	Sampling Sampling
+	// Parent is the parent of the caller's span, B3's ParentSpanId; zero when there
+	// is none.
+	Parent trace.SpanID
+}
+
+// ParseB3 reads one b3 header value by openzipkin/b3-propagation, "Single Header":
+// TraceId-SpanId, optionally -State, optionally -ParentSpanId, or a state alone.
+// Trace ids of 16 digits are padded with zeros on the left, hex of either case is
+// read, a ParentSpanId of zeros is none.
+//
+// Sampling is Accept, Deny or Debug as stated, Deferred for ids without a state. An
+// accepted value costs no allocation. The error is a *HeaderError.
+func ParseB3(v string) (Parsed, error) {
+	var p b3Parts
+	if offset, rule := p.parseSingle(v); rule != "" {
+		return Parsed{}, fault{b3Header.lower, v, offset, rule}.err()
+	}
+	return p.parsed(), nil
+}
+
+// ParseB3Multi reads the values of x-b3-traceid, x-b3-spanid, x-b3-parentspanid,
+// x-b3-sampled and x-b3-flags by openzipkin/b3-propagation, "Multiple Headers"; ""
+// is an absent header. x-b3-sampled may be 0, 1, d, or true and false in any case;
+// flags other than 1, which is Debug, are ignored. Otherwise it is as ParseB3.
+func ParseB3Multi(traceID, spanID, parentID, sampled, flags string) (Parsed, error) {
+	var p b3Parts
+	if f := p.parseMulti(traceID, spanID, parentID, sampled, flags); f.rule != "" {
+		return Parsed{}, f.err()
+	}
+	return p.parsed(), nil
+}
+
+// b3Parts is what a B3 encoding says; ids of zero are none. After a parser refused
+// its input the parts are of no use.
+type b3Parts struct {
+	traceID      trace.TraceID
+	span, parent trace.SpanID
+	sampling     Sampling
+}
+
+func (p *b3Parts) parsed() Parsed {
+	return Parsed{SpanContext: p.spanContext(), Sampling: p.sampling, Parent: p.parent}
+}
+
+func (p *b3Parts) spanContext() trace.SpanContext {
+	if !p.span.IsValid() {
+		return trace.SpanContext{}
+	}
+	c := trace.SpanContextConfig{TraceID: p.traceID, SpanID: p.span, Remote: true}
+	if p.sampling == Accept || p.sampling == Debug { // debug implies accept
+		c.TraceFlags = trace.FlagsSampled
+	}
+	return trace.NewSpanContext(c)
+}
+
+// parseSingle reads a b3 value. It returns the rule that v breaks and where, "" when
+// it breaks none.
+func (p *b3Parts) parseSingle(v string) (offset int, rule string) {
+	if len(v) == 1 {
+		var ok bool
+		if p.sampling, ok = b3State(v[0]); !ok {
+			return 0, ruleB3State
+		}
+		return 0, ""
+	}
+
+	digits := 16
+	if len(v) > 32 && v[32] == '-' {
+		digits = 32
+	}
+	span := digits + 1  // where the SpanId starts,
+	state := span + 17  // the state,
+	parent := state + 2 // and the ParentSpanId
+	switch len(v) {
+	case state - 1, state + 1, parent + 16:
+	default:
+		return min(len(v), maxB3Len), ruleB3Len
+	}
+	if v[digits] != '-' {
+		return digits, ruleB3Sep
+	}
+	if at, ok := p.decodeTrace(v[:digits]); !ok {
+		return at, ruleB3Trace
+	}
+	if at, ok := decodeB3(&p.span, v[span:]); !ok || !p.span.IsValid() {
+		return span + at, ruleB3Span
+	}
+	p.sampling = Deferred
+	if len(v) > state {
+		if v[state-1] != '-' {
+			return state - 1, ruleB3Sep
+		}
+		var ok bool
+		if p.sampling, ok = b3State(v[state]); !ok {
+			return state, ruleB3State
+		}
+	}
+	if len(v) > parent {
+		if v[parent-1] != '-' {
+			return parent - 1, ruleB3Sep
+		}
+		if at, ok := decodeB3(&p.parent, v[parent:]); !ok {
+			return parent + at, ruleB3Parent
+		}
+	}
+	return 0, ""
+}
+
+// parseMulti reads the values of the x-b3-* headers.
+func (p *b3Parts) parseMulti(traceID, spanID, parentID, sampled, flags string) fault {
+	if !p.decodeSampled(sampled) {
+		return fault{b3SampledHeader.lower, sampled, 0, ruleB3Sampled}
+	}
+	if flags == "1" {
+		p.sampling = Debug
+	}
+	switch {
+	case traceID == "" && spanID == "" && parentID == "":
+		return fault{}
+	case traceID == "":
+		return fault{b3TraceIDHeader.lower, "", 0, ruleB3IDs}
+	case spanID == "":
+		return fault{b3SpanIDHeader.lower, "", 0, ruleB3IDs}
+	case len(traceID) != 16 && len(traceID) != 32:
+		return fault{b3TraceIDHeader.lower, traceID, min(len(traceID), 32), ruleB3Trace}
+	case len(spanID) != 16:
+		return fault{b3SpanIDHeader.lower, spanID, min(len(spanID), 16), ruleB3Span}
+	case parentID != "" && len(parentID) != 16:
+		return fault{b3ParentHeader.lower, parentID, min(len(parentID), 16), ruleB3Parent}
+	}
+	if at, ok := p.decodeTrace(traceID); !ok {
+		return fault{b3TraceIDHeader.lower, traceID, at, ruleB3Trace}
+	}
+	if at, ok := decodeB3(&p.span, spanID); !ok || !p.span.IsValid() {
+		return fault{b3SpanIDHeader.lower, spanID, at, ruleB3Span}
+	}
+	if parentID != "" {
+		if at, ok := decodeB3(&p.parent, parentID); !ok {
+			return fault{b3ParentHeader.lower, parentID, at, ruleB3Parent}
+		}
+	}
+	if p.sampling == Unstated {
+		p.sampling = Deferred
+	}
+	return fault{}
+}
+
+// decodeTrace decodes 16 or 32 digits of either case; false, and where, when they are
+// no trace id.
+func (p *b3Parts) decodeTrace(s string) (at int, ok bool) {
+	if len(s) == 16 {
+		ok = decodeHex((*[8]byte)(p.traceID[8:]), s, anyHex) // B-15: 64 bit are padded on the left
+	} else {
+		ok = decodeTraceID(&p.traceID, s, anyHex)
+	}
+	if !ok {
+		return notHex(s, anyHex), false
+	}
+	return 0, p.traceID.IsValid()
+}
+
+// decodeB3 decodes 16 digits of either case; false, and where, when they are none.
+func decodeB3(id *trace.SpanID, s string) (at int, ok bool) {
+	if !decodeHex((*[8]byte)(id), s, anyHex) {
+		return notHex(s, anyHex), false
+	}
+	return 0, true
+}
+
+// decodeSampled reads x-b3-sampled, "" when it is absent.
+func (p *b3Parts) decodeSampled(v string) bool {
+	switch {
+	case v == "":
+		return true
+	case len(v) == 1:
+		var ok bool
+		p.sampling, ok = b3State(v[0])
+		return ok
+	case strings.EqualFold(v, "true"): // before the specification was written
+		p.sampling = Accept
+		return true
+	case strings.EqualFold(v, "false"):
+		p.sampling = Deny
+		return true
+	}
+	return false
+}
+
+func b3State(c byte) (Sampling, bool) {
+	switch c {
+	case '0':
+		return Deny, true
+	case '1':
+		return Accept, true
+	case 'd':
+		return Debug, true
+	}
+	return Unstated, false
+}
+
+// AppendB3 appends p as the value of a b3 header: the ids where p.SpanContext is
+// valid, 32 and 16 lower-case digits, then the state, then p.Parent where it is set
+// and a state is. The state is d for Debug, none for Deferred; else, with ids, the
+// sampled flag of the span context. Without ids Accept is 1, Deny is 0, and
+// Unstated and Deferred append nothing.
+func AppendB3(dst []byte, p Parsed) []byte {
+	state := b3Out(p.SpanContext, p.Sampling)
+	if !p.SpanContext.IsValid() {
+		if state != 0 {
+			dst = append(dst, state)
+		}
+		return dst
+	}
+	traceID, spanID := p.SpanContext.TraceID(), p.SpanContext.SpanID()
+	dst = appendHex(dst, traceID[:])
+	dst = append(dst, '-')
+	dst = appendHex(dst, spanID[:])
+	if state == 0 {
+		return dst
+	}
+	dst = append(dst, '-', state)
+	if p.Parent.IsValid() {
+		dst = append(dst, '-')
+		dst = appendHex(dst, p.Parent[:])
+	}
+	return dst
+}
+
+// b3Out returns the state to write for sc, 0 when none is to be written.
+func b3Out(sc trace.SpanContext, s Sampling) byte {
+	valid := sc.IsValid()
+	switch {
+	case s == Debug:
+		return 'd'
+	case s == Deferred || s == Unstated && !valid:
+		return 0
+	case valid && sc.IsSampled() || !valid && s == Accept:
+		return '1'
+	}
+	return '0'
+}

@@ -1,0 +1,172 @@
+package propagation
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Format is one way of writing context into headers. The zero value is none.
+type Format uint8
+
+const (
+	TraceContext Format = iota + 1 // traceparent and tracestate: W3C Trace Context Level 2
+	B3                             // b3: one header, openzipkin/b3-propagation
+	B3Multi                        // x-b3-traceid and its siblings, openzipkin/b3-propagation
+	Baggage                        // baggage: W3C Baggage
+)
+
+// formats lists all of them in the default order of extraction.
+var formats = [...]Format{TraceContext, B3, B3Multi, Baggage}
+
+// String returns the format's name in OTEL_PROPAGATORS: tracecontext, b3, b3multi
+// or baggage.
+func (f Format) String() string {
+	switch f {
+	case TraceContext:
+		return "tracecontext"
+	case B3:
+		return "b3"
+	case B3Multi:
+		return "b3multi"
+	case Baggage:
+		return "baggage"
+	}
+	return fmt.Sprintf("Format(%d)", uint8(f))
+}
+
+// valid reports whether f is one of the constants.
+func (f Format) valid() bool { return f >= TraceContext && f <= Baggage }
+
+// header is the name of a header in the two spellings that carriers want.
+type header struct {
+	canonical string // the key in an http.Header
+	lower     string // everywhere else: gRPC metadata, maps, queues
+}
+
+var (
+	traceparentHeader = header{"Traceparent", "traceparent"}
+	tracestateHeader  = header{"Tracestate", "tracestate"}
+	b3Header          = header{"B3", "b3"}
+	b3TraceIDHeader   = header{"X-B3-Traceid", "x-b3-traceid"}
+	b3SpanIDHeader    = header{"X-B3-Spanid", "x-b3-spanid"}
+	b3ParentHeader    = header{"X-B3-Parentspanid", "x-b3-parentspanid"}
+	b3SampledHeader   = header{"X-B3-Sampled", "x-b3-sampled"}
+	b3FlagsHeader     = header{"X-B3-Flags", "x-b3-flags"}
+	baggageHeader     = header{"Baggage", "baggage"}
+
+	requestIDHeader     = header{"X-Request-Id", "x-request-id"}
+	clientTraceIDHeader = header{"X-Client-Trace-Id", "x-client-trace-id"}
+	forceTraceHeader    = header{"X-Envoy-Force-Trace", "x-envoy-force-trace"}
+)
+
+// headers returns every header that belongs to f.
+func (f Format) headers() []header {
+	switch f {
+	case TraceContext:
+		return []header{traceparentHeader, tracestateHeader}
+	case B3:
+		return []header{b3Header}
+	case B3Multi:
+		return []header{b3TraceIDHeader, b3SpanIDHeader, b3ParentHeader, b3SampledHeader, b3FlagsHeader}
+	case Baggage:
+		return []header{baggageHeader}
+	}
+	return nil
+}
+
+// Headers returns the names of all headers that belong to formats, in the spelling
+// of http.Header: what a proxy removes before it writes its own. Without formats
+// there are none.
+func Headers(formats ...Format) []string {
+	var names []string
+	for _, f := range formats {
+		for _, h := range f.headers() {
+			names = append(names, h.canonical)
+		}
+	}
+	return names
+}
+
+const (
+	maxPropagators = 1 << 10 // bytes of an OTEL_PROPAGATORS value that are looked at
+	maxUnknown     = 8       // names that the error of ParseFormats quotes
+)
+
+// ParseFormats reads the value of OTEL_PROPAGATORS: names separated by commas, in
+// any case, surrounded by any space, repeated names counting once. The names are
+// tracecontext, baggage, b3 and b3multi; requestid is accepted and changes nothing,
+// because ids travel whatever the list says; none means no format at all.
+//
+// The result goes into Config.Extract and Config.Inject as it is: nil when nothing
+// is stated, so that the defaults hold, and empty but not nil for none.
+//
+// The error names what was not understood and what is allowed; the rest of the list
+// counts nevertheless. Where nothing remains the result is nil: a variable that
+// cannot be understood counts as unset. A list longer than 1 KiB is refused whole.
+func ParseFormats(list string) ([]Format, error) {
+	if len(list) > maxPropagators {
+		return nil, fmt.Errorf("propagation: a list of propagators of %d bytes, at most %d are read", len(list), maxPropagators)
+	}
+	var (
+		out     []Format
+		seen    [Baggage + 1]bool
+		none    bool
+		ids     bool
+		unknown []string
+	)
+	for name := range strings.SplitSeq(list, ",") {
+		name = strings.TrimSpace(name)
+		f := formatNamed(name)
+		switch {
+		case name == "":
+		case f != 0:
+			if !seen[f] {
+				seen[f] = true
+				out = append(out, f)
+			}
+		case strings.EqualFold(name, "none"):
+			none = true
+		case strings.EqualFold(name, "requestid"):
+			ids = true
+		default:
+			unknown = append(unknown, name)
+		}
+	}
+	var errs []error
+	if len(unknown) > 0 {
+		errs = append(errs, unknownNames(unknown))
+	}
+	if none && len(out) > 0 {
+		errs = append(errs, errors.New(`propagation: "none" beside other propagators counts as absent`))
+	}
+	if out == nil && (none || ids && len(unknown) == 0) {
+		out = []Format{}
+	}
+	return out, errors.Join(errs...)
+}
+
+// formatNamed returns the format with that name in any case, 0 when there is none.
+func formatNamed(name string) Format {
+	for _, f := range formats {
+		if strings.EqualFold(name, f.String()) {
+			return f
+		}
+	}
+	return 0
+}
+
+func unknownNames(names []string) error {
+	var b strings.Builder
+	for i, n := range names {
+		if i == maxUnknown {
+			fmt.Fprintf(&b, " and %d more", len(names)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%+q", bounded(n))
+	}
+	return fmt.Errorf("propagation: unknown propagators %s: allowed are tracecontext, baggage, b3, b3multi, requestid, none", b.String())
+}

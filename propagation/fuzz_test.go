@@ -1,0 +1,274 @@
+package propagation
+
+import (
+	"bytes"
+	"net/http"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.opentelemetry.io/otel/baggage"
+	otelprop "go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// testdata/fuzz holds further seeds, about one for each way through a parser.
+
+func FuzzParseTraceparent(f *testing.F) {
+	f.Add(traceparent)
+	f.Add("cc" + traceparent[2:] + "-more")
+	f.Add("00-" + strings.Repeat("0", 32) + "-" + spanHex + "-01")
+	valid := regexp.MustCompile(`^(?:00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}|[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?s:-.*)?)$`)
+	f.Fuzz(func(t *testing.T, v string) {
+		p, err := ParseTraceparent(v)
+		want := valid.MatchString(v) && len(v) <= maxTraceparentLen && !strings.HasPrefix(v, "ff") &&
+			(len(v) == traceparentLen || !strings.HasPrefix(v, "00")) &&
+			v[3:35] != strings.Repeat("0", 32) && v[36:52] != strings.Repeat("0", 16)
+		if got := err == nil; got != want {
+			t.Fatalf("ParseTraceparent(%q) accepted = %v (%v), want %v", v, got, err, want)
+		}
+		if err != nil {
+			checkHeaderError(t, err, v)
+			return
+		}
+		out := string(AppendTraceparent(nil, p.SpanContext))
+		if out[3:53] != v[3:53] {
+			t.Errorf("%q goes out as %q", v, out)
+		}
+		again, err := ParseTraceparent(out)
+		if err != nil || !again.SpanContext.Equal(p.SpanContext) {
+			t.Errorf("%q is read back as %v, %v", out, again.SpanContext, err)
+		}
+	})
+}
+
+// checkHeaderError fails unless err is a HeaderError that points into v.
+func checkHeaderError(t *testing.T, err error, v string) {
+	t.Helper()
+	he, ok := err.(*HeaderError)
+	if !ok {
+		t.Fatalf("error %T, want a *HeaderError", err)
+	}
+	if he.Offset < 0 || he.Offset > len(v) || len(he.Value) > maxQuoted || !strings.HasPrefix(v, he.Value) {
+		t.Errorf("HeaderError %+v does not point into %q", he, v)
+	}
+	checkSendable(t, "Error()", he.Error())
+}
+
+// checkSendable fails if v could not stand in a header or a line of a log.
+func checkSendable(t *testing.T, what, v string) {
+	t.Helper()
+	for i := range len(v) {
+		if v[i] < ' ' || v[i] > '~' {
+			t.Errorf("%s = %q holds byte %q", what, v, v[i])
+			return
+		}
+	}
+}
+
+func FuzzParseTracestate(f *testing.F) {
+	f.Add("foo=1 , bar=2,\t\n\nbaz=3")
+	f.Add("a@b=1,1a=2,a@b@c=3,a=4,a=5")
+	f.Add(strings.Repeat("a=1,", 40))
+	f.Fuzz(func(t *testing.T, in string) {
+		lines := strings.Split(in, "\n")
+		ts, err := ParseTracestate(lines...)
+		joined := strings.Join(lines, ",")
+		stock, stockErr := trace.ParseTraceState(joined)
+		if err != nil {
+			checkHeaderError(t, err, err.(*HeaderError).Value+strings.Repeat("x", len(in)))
+			if stockErr == nil && len(joined) <= maxTracestateBytes {
+				t.Errorf("ParseTracestate(%q): %v, OpenTelemetry reads %q", lines, err, stock)
+			}
+			return
+		}
+		if stockErr == nil && ts.String() != stock.String() {
+			t.Errorf("ParseTracestate(%q) = %q, OpenTelemetry reads %q", lines, ts, stock)
+		}
+		out := ts.String()
+		if len(out) > len(joined) || ts.Len() > maxTracestateMembers {
+			t.Errorf("ParseTracestate(%q) = %q, longer than what came", lines, out)
+		}
+		checkSendable(t, "tracestate", out)
+		if again, err := ParseTracestate(out); err != nil || again.String() != out {
+			t.Errorf("%q is read back as %q, %v", out, again, err)
+		}
+	})
+}
+
+func FuzzParseB3(f *testing.F) {
+	f.Add(b3)
+	f.Add("d")
+	f.Add(b3Trace64 + "-" + strings.ToUpper(b3Span) + "-0-" + b3Parent)
+	valid := regexp.MustCompile(`^(?:[01d]|([0-9a-fA-F]{16}|[0-9a-fA-F]{32})-([0-9a-fA-F]{16})(?:-[01d](?:-[0-9a-fA-F]{16})?)?)$`)
+	f.Fuzz(func(t *testing.T, v string) {
+		p, err := ParseB3(v)
+		m := valid.FindStringSubmatch(v)
+		want := m != nil && (m[1] == "" || strings.Trim(m[1], "0") != "" && strings.Trim(m[2], "0") != "")
+		if got := err == nil; got != want {
+			t.Fatalf("ParseB3(%q) accepted = %v (%v), want %v", v, got, err, want)
+		}
+		if err != nil {
+			checkHeaderError(t, err, v)
+			return
+		}
+		out := string(AppendB3(nil, p))
+		if again, err := ParseB3(out); err != nil || !reflect.DeepEqual(again, p) {
+			t.Errorf("%q goes out as %q, which is read as %+v, %v", v, out, again, err)
+		}
+	})
+}
+
+func FuzzParseB3Multi(f *testing.F) {
+	f.Add(b3Trace128, b3Span, b3Parent, "1", "")
+	f.Add(b3Trace64, b3Span, "", "True", "1")
+	f.Add("", "", "", "0", "")
+	f.Fuzz(func(t *testing.T, traceID, spanID, parentID, sampled, flags string) {
+		p, err := ParseB3Multi(traceID, spanID, parentID, sampled, flags)
+		if err != nil {
+			he := err.(*HeaderError)
+			v, ok := map[string]string{"x-b3-traceid": traceID, "x-b3-spanid": spanID, "x-b3-parentspanid": parentID, "x-b3-sampled": sampled}[he.Header]
+			if !ok {
+				t.Fatalf("HeaderError for %q", he.Header)
+			}
+			checkHeaderError(t, err, v)
+			if !reflect.DeepEqual(p, Parsed{}) {
+				t.Errorf("ParseB3Multi = %+v beside an error", p)
+			}
+			return
+		}
+		// What the headers say can be said in one, and means the same.
+		single := string(AppendB3(nil, p))
+		if single == "" {
+			if !reflect.DeepEqual(p, Parsed{}) {
+				t.Errorf("%+v cannot be written as b3", p)
+			}
+			return
+		}
+		want := p
+		if p.Sampling == Deferred {
+			want.Parent = trace.SpanID{} // without a state b3 has no place for it
+		}
+		if got, err := ParseB3(single); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("ParseB3(%q) = %+v, %v, want %+v", single, got, err, want)
+		}
+	})
+}
+
+func FuzzParseBaggage(f *testing.F) {
+	f.Add("a=1;p;q=%20,b=%0d%0a\n\n c = 3 ")
+	f.Add("a=%ff%c3%28,b=" + strings.Repeat("%ff", 300))
+	f.Add(numbered(70, "v"))
+	f.Fuzz(func(t *testing.T, in string) {
+		lines := strings.Split(in, "\n")
+		b, fault := parseBaggage(lines)
+		if err := fault.err(); err != nil {
+			checkHeaderError(t, err, err.(*HeaderError).Value+strings.Repeat("x", len(in)))
+		}
+		if b.Len() > maxBaggageMembers {
+			t.Errorf("%d members", b.Len())
+		}
+		out := baggageValue(b, nil)
+		if len(out) > maxBaggageBytes {
+			t.Errorf("baggage goes out with %d bytes", len(out))
+		}
+		checkSendable(t, "baggage", out)
+		again, fault := parseBaggage([]string{out})
+		if got, want := entries(again), entries(b); fault.rule != "" || !slices.Equal(got, want) {
+			t.Errorf("%q goes out as %q, which is read as %q, %v", want, out, got, fault.err())
+		}
+		// OpenTelemetry reads what we write as we meant it.
+		if stock, err := baggage.Parse(out); err != nil || !slices.Equal(entries(stock), entries(b)) {
+			t.Errorf("OpenTelemetry reads %q as %q, %v", out, entries(stock), err)
+		}
+	})
+}
+
+func FuzzParseFormats(f *testing.F) {
+	f.Add("tracecontext, B3 ,none,requestid,jaeger,b3")
+	f.Add("\x00,\xff")
+	f.Add(strings.Repeat("x,", 100))
+	f.Fuzz(func(t *testing.T, list string) {
+		got, err := ParseFormats(list)
+		if err != nil {
+			checkSendable(t, "error", strings.ReplaceAll(err.Error(), "\n", " "))
+			if len(err.Error()) > 8<<10 {
+				t.Errorf("error of %d bytes", len(err.Error()))
+			}
+		}
+		if _, err := New(Config{Extract: got, Inject: got}); err != nil {
+			t.Errorf("ParseFormats(%q) = %v, which New refuses: %v", list, got, err)
+		}
+		for i, f := range got {
+			if slices.Contains(got[:i], f) {
+				t.Errorf("ParseFormats(%q) = %v repeats %v", list, got, f)
+			}
+		}
+	})
+}
+
+// fuzzedNames are the headers that FuzzPropagator sends.
+var fuzzedNames = []string{
+	"Traceparent", "Tracestate", "B3", "X-B3-Traceid", "X-B3-Spanid", "X-B3-Parentspanid", "X-B3-Sampled", "X-B3-Flags",
+	"Baggage", "X-Request-Id", "X-Client-Trace-Id", "X-Envoy-Force-Trace",
+}
+
+// FuzzPropagator sends lines whose first byte picks the header, through a Propagator
+// whose formats come from the bits of cfg, to a second and a third hop.
+func FuzzPropagator(f *testing.F) {
+	f.Add(uint16(0x0f0f), []byte("a"+traceparent+"\nbfoo=1,bar=2\nc"+b3+"\nia=1;p,b=%0a\nj"+requestUUID+"\nkx"))
+	f.Add(uint16(0x0f0f), []byte("d"+b3Trace64+"\ne"+b3Span+"\nf"+b3Parent+"\ngTRUE\nh1"))
+	f.Add(uint16(0x0ff0), []byte("c0\ng1\nl"))
+	f.Fuzz(func(t *testing.T, cfg uint16, data []byte) {
+		in := http.Header{}
+		for line := range bytes.SplitSeq(data, []byte("\n")) {
+			if len(line) > 0 {
+				name := fuzzedNames[int(line[0]-'a')%len(fuzzedNames)]
+				in[name] = append(in[name], string(line[1:]))
+			}
+		}
+		c := Config{Extract: []Format{}, Inject: []Format{}, NoRequestID: cfg&0x8000 != 0}
+		for i, format := range formats {
+			if cfg&(1<<i) != 0 {
+				c.Extract = append(c.Extract, format)
+			}
+			if cfg&(1<<(8+i)) != 0 {
+				c.Inject = append(c.Inject, format)
+			}
+		}
+		if cfg&0x4000 != 0 {
+			slices.Reverse(c.Extract)
+		}
+		p, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent, before := in, in.Clone()
+		hops := [3]http.Header{}
+		for i := range hops {
+			hops[i] = http.Header{}
+			ctx := p.Extract(t.Context(), otelprop.HeaderCarrier(in))
+			p.Inject(ctx, otelprop.HeaderCarrier(hops[i]))
+			in = hops[i]
+		}
+		if !reflect.DeepEqual(sent, before) {
+			t.Error("Extract changed the headers")
+		}
+		for name, v := range hops[0] {
+			if len(v) != 1 || !slices.Contains(p.Fields(), strings.ToLower(name)) {
+				t.Errorf("Inject wrote %s: %q, Fields are %q", name, v, p.Fields())
+			}
+			checkSendable(t, name, v[0])
+			if len(v[0]) > 8192 {
+				t.Errorf("Inject wrote %s with %d bytes", name, len(v[0]))
+			}
+		}
+		// Formats that are written and not read are gone behind the second hop; what
+		// is read and written goes on as it is.
+		if !reflect.DeepEqual(hops[1], hops[2]) {
+			t.Errorf("the second hop writes %v, the third %v", hops[1], hops[2])
+		}
+	})
+}

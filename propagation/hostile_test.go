@@ -1,0 +1,139 @@
+package propagation
+
+import (
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	otelprop "go.opentelemetry.io/otel/propagation"
+)
+
+// mega is net/http's default limit for the headers of a request.
+const mega = 1 << 20
+
+// hostile returns sets of headers of about 1 MB, each made to cost as much as it can.
+func hostile() map[string]http.Header {
+	fill := func(s string) string { return strings.Repeat(s, mega/len(s)) }
+	lines := func(s string) []string {
+		n := mega / (len(s) + len("traceparent: \r\n"))
+		v := make([]string, n)
+		for i := range v {
+			v[i] = s
+		}
+		return v
+	}
+	many := make(http.Header, 40000)
+	for i := range mega / 26 {
+		many[fmt.Sprintf("X-B3-%d", i)] = []string{"00000000000000"}
+	}
+	sets := map[string]http.Header{
+		"many names": many,
+		"everything bad": {
+			"Traceparent": {fill("0")}, "B3": {fill("0")}, "X-B3-Traceid": {fill("0")}, "Baggage": {fill(",")},
+			"X-Request-Id": {fill("a")}, "X-Client-Trace-Id": {fill("a")},
+		},
+	}
+	for name, v := range map[string][]string{
+		"traceparent of version 00":  {"00-" + fill("0")},
+		"traceparent of version 01":  {"01-" + traceHex + "-" + spanHex + "-01-" + fill("x")},
+		"traceparent lines":          lines(traceparent),
+		"traceparent empty lines":    lines(""),
+		"b3":                         {b3 + fill("0")},
+		"b3 lines":                   lines("b3"),
+		"tracestate of commas":       {fill(",")},
+		"tracestate empty lines":     lines(""),
+		"tracestate 8 KiB of commas": {strings.Repeat(",", maxTracestateBytes)},
+		"tracestate 8 KiB of spaces": {strings.Repeat(" ", maxTracestateBytes)},
+		"tracestate comma lines":     lines(",")[:maxTracestateBytes/2],
+		"tracestate many members":    {fill("a=1,")},
+		"tracestate one key":         {strings.Repeat("a=1,", 32)},
+		"tracestate bad at the end":  {members(31) + "," + strings.Repeat("z", 256) + "="},
+		"baggage of commas":          {fill(",")},
+		"baggage 8 KiB of commas":    {strings.Repeat(",", maxBaggageBytes)},
+		"baggage empty lines":        lines(""),
+		"baggage comma lines":        lines(",")[:maxBaggageBytes/2],
+		"baggage bad members":        {fill("a,")},
+		"baggage bad lines":          lines("a"),
+		"baggage one bad member":     {fill("a")},
+		"baggage properties":         {"a=1" + fill(";p")},
+		"baggage empty properties":   {"a=1" + fill(";")},
+		"baggage of percent signs":   {"a=" + fill("%")},
+		"baggage of escapes":         {"a=" + fill("%ff")},
+		"baggage 8 KiB of escapes":   {"a=" + strings.Repeat("%ff", (maxBaggageBytes-2)/3)},
+		"baggage long bad value":     {"b=" + strings.Repeat("%20", maxBaggageBytes/3-2) + `"`},
+		"x-b3-traceid":               {fill("0")},
+		"x-b3-sampled":               {fill("true")},
+		"x-b3-flags":                 {fill("1")},
+		"x-request-id":               {fill("a")},
+		"x-request-id lines":         lines("a"),
+		"x-client-trace-id":          {fill("a")},
+		"x-client-trace-id lines":    lines(""),
+	} {
+		key, _, _ := strings.Cut(name, " ")
+		h := http.Header{http.CanonicalHeaderKey(key): v}
+		if key == "tracestate" {
+			h["Traceparent"] = []string{traceparent}
+		}
+		if key == "x-b3-traceid" {
+			h["X-B3-Spanid"] = []string{fill("1")}
+		}
+		sets[name] = h
+	}
+	return sets
+}
+
+// TestHostileCost holds what one Extract may cost, whatever is sent: 50 µs, and 4 KiB
+// of memory where nothing comes of the headers. Time is the least of many runs, so
+// that it is the code's and not the machine's.
+func TestHostileCost(t *testing.T) {
+	const most, bytes = 50 * time.Microsecond, 4 << 10
+	p := mustNew(t, Config{})
+	for name, h := range hostile() {
+		cost(t, p, name, h, most, bytes)
+	}
+}
+
+// TestFullCost holds what headers cost that use up every limit and are accepted.
+func TestFullCost(t *testing.T) {
+	tracestate := make([]string, 32)
+	for i := range tracestate {
+		tracestate[i] = fmt.Sprintf("k%d=%s", i, strings.Repeat("v", 252))
+	}
+	p := mustNew(t, Config{})
+	for name, h := range map[string]http.Header{
+		"tracestate":            {"Traceparent": {traceparent}, "Tracestate": {strings.Join(tracestate, ",")[:8192]}},
+		"tracestate lines":      {"Traceparent": {traceparent}, "Tracestate": tracestate[:31]},
+		"baggage":               {"Baggage": {numbered(64, strings.Repeat("v", 122))}},
+		"baggage lines":         {"Baggage": strings.Split(numbered(64, strings.Repeat("v", 122)), ",")},
+		"baggage of escapes":    {"Baggage": {numbered(64, strings.Repeat("%20", 40))}},
+		"baggage of properties": {"Baggage": {"a=1" + strings.Repeat(";pppp=%20", 64)}},
+	} {
+		cost(t, p, name, h, 100*time.Microsecond, 64<<10)
+	}
+}
+
+// cost fails if an Extract of h takes more than that time, or allocates more than
+// that many bytes.
+func cost(t *testing.T, p *Propagator, name string, h http.Header, most time.Duration, bytes uint64) {
+	const runs = 50
+	carrier := otelprop.HeaderCarrier(h)
+	best := time.Hour
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range runs {
+		start := time.Now()
+		p.Extract(t.Context(), carrier)
+		best = min(best, time.Since(start))
+	}
+	runtime.ReadMemStats(&after)
+	if most *= slower; best > most {
+		t.Errorf("%s: %v, want at most %v", name, best, most)
+	}
+	if got := (after.TotalAlloc - before.TotalAlloc) / runs; got > bytes {
+		t.Errorf("%s: %d bytes allocated, want at most %d", name, got, bytes)
+	}
+	t.Logf("%-30s %10v %6d B", name, best, (after.TotalAlloc-before.TotalAlloc)/runs)
+}

@@ -1,0 +1,148 @@
+package propagation
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// members returns n list-members, "m0=0,m1=1,…".
+func members(n int) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "m%d=%d", i, i)
+	}
+	return b.String()
+}
+
+func TestParseTracestate(t *testing.T) {
+	const keyChars = "abcdefghijklmnopqrstuvwxyz0123456789_-*/"
+	var valueChars strings.Builder
+	for c := byte(' '); c <= '~'; c++ {
+		if c != ',' && c != '=' {
+			valueChars.WriteByte(c)
+		}
+	}
+	long := func(key string, n int) string { return key + "=" + strings.Repeat("v", n) }
+	for _, tt := range []struct {
+		name   string
+		in     []string
+		want   string
+		rule   string
+		offset int
+	}{
+		{name: "none"},
+		{name: "empty", in: []string{""}},
+		{name: "one", in: []string{"foo=1"}, want: "foo=1"},
+		{name: "several", in: []string{"foo=1,bar=2"}, want: "foo=1,bar=2"},
+		{name: "W-5 several lines in order", in: []string{"foo=1,bar=2", "rojo=1,congo=2", "baz=3"}, want: "foo=1,bar=2,rojo=1,congo=2,baz=3"},
+		{name: "W-5 empty lines", in: []string{"", "foo=1", ""}, want: "foo=1"},
+		{name: "empty members", in: []string{"foo=1,,bar=2,"}, want: "foo=1,bar=2"},
+		{name: "members of white space", in: []string{"foo=1, \t,bar=2, "}, want: "foo=1,bar=2"},
+		{name: "white space around", in: []string{"\t foo=1 \t , \t bar=2, \t baz=3 "}, want: "foo=1,bar=2,baz=3"},
+		{name: "leading space of a value stays", in: []string{"foo=  1 ,bar=2"}, want: "foo=  1,bar=2"},
+		{name: "all characters", in: []string{keyChars + "=" + valueChars.String()}, want: keyChars + "=" + valueChars.String()},
+		{name: "key with vendor", in: []string{keyChars + "@a-z0-9_-*/=1"}, want: keyChars + "@a-z0-9_-*/=1"},
+		{name: "key with digit and vendor", in: []string{"1tenant@sys=1"}, want: "1tenant@sys=1"},
+		{name: "key of 256", in: []string{"foo=1", strings.Repeat("z", 256) + "=1"}, want: "foo=1," + strings.Repeat("z", 256) + "=1"},
+		{name: "value of 256", in: []string{long("foo", 256)}, want: long("foo", 256)},
+		{name: "32 members", in: []string{members(32)}, want: members(32)},
+		{name: "32 members over lines", in: []string{members(32)[:4], members(32)[5:]}, want: members(32)},
+		{name: "duplicate keys: the first stays", in: []string{"foo=1,bar=2,foo=3"}, want: "foo=1,bar=2"},
+		{name: "duplicate keys over lines", in: []string{"foo=1", "foo=2"}, want: "foo=1"},
+		{name: "8192 bytes", in: []string{strings.Repeat(",", 8192-5) + "foo=1"}, want: "foo=1"},
+		{name: "8192 bytes over lines", in: []string{strings.Repeat(",", 8186), "foo=1"}, want: "foo=1"},
+
+		// Level 2 has these keys, trace.TraceState does not.
+		{name: "key with digit in front", in: []string{"1a=x,foo=1"}, want: "foo=1"},
+		{name: "key with empty system", in: []string{"foo@=1,bar=2"}, want: "bar=2"},
+		{name: "key with two @", in: []string{"bar=2,foo@bar@baz=1"}, want: "bar=2"},
+		{name: "key with long tenant", in: []string{strings.Repeat("t", 242) + "@v=1,bar=2"}, want: "bar=2"},
+		{name: "key with long system", in: []string{"t@" + strings.Repeat("v", 15) + "=1,bar=2"}, want: "bar=2"},
+		{name: "key with system of a digit", in: []string{"t@1=1"}},
+
+		{name: "no =", in: []string{"sample-tracestate"}, rule: ruleTracestateMember, offset: 17},
+		{name: "no = in the second line", in: []string{"a=1", "b"}, rule: ruleTracestateMember, offset: 1},
+		{name: "no key", in: []string{"a=1,=1"}, rule: ruleTracestateKey, offset: 4},
+		{name: "key upper case", in: []string{"FOO=1"}, rule: ruleTracestateKey, offset: 0},
+		{name: "key with a dot", in: []string{"bar=1, foo.bar=1"}, rule: ruleTracestateKey, offset: 10},
+		{name: "key with space behind", in: []string{"foo =1"}, rule: ruleTracestateKey, offset: 3},
+		{name: "key with @ in front", in: []string{"@foo=1,bar=2"}, rule: ruleTracestateKey, offset: 0},
+		{name: "key of 257", in: []string{"foo=1", strings.Repeat("z", 257) + "=1"}, rule: ruleTracestateKey, offset: 256},
+		{name: "two =", in: []string{"foo=bar=baz"}, rule: ruleTracestateValue, offset: 7},
+		{name: "no value", in: []string{"foo=,bar=3"}, rule: ruleTracestateValue, offset: 4},
+		{name: "value of spaces", in: []string{"foo=  "}, rule: ruleTracestateValue, offset: 4},
+		{name: "value of 257", in: []string{long("foo", 257)}, rule: ruleTracestateValue, offset: 260},
+		{name: "value with a tab", in: []string{"foo=a\tb"}, rule: ruleTracestateValue, offset: 5},
+		{name: "value not ASCII", in: []string{"foo=é"}, rule: ruleTracestateValue, offset: 4},
+		{name: "33 members", in: []string{members(33)}, rule: ruleTracestateMembers, offset: len(members(32)) + 1},
+		{name: "33 members over lines", in: []string{members(32), "x=1"}, rule: ruleTracestateMembers, offset: 0},
+		{name: "33 members of one key", in: []string{strings.Repeat("a=1,", 33)}, rule: ruleTracestateMembers, offset: 32 * 4},
+		{name: "8193 bytes", in: []string{strings.Repeat(",", 8193-5) + "foo=1"}, rule: ruleTracestateLen, offset: 8192},
+		{name: "8193 bytes over lines", in: []string{strings.Repeat(",", 8187), "foo=1"}, rule: ruleTracestateLen, offset: 4},
+		{name: "8193 empty lines", in: make([]string, 8194), rule: ruleTracestateLen, offset: 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ts, err := ParseTracestate(tt.in...)
+			wantFault(t, "ParseTracestate", err, "tracestate", tt.rule, tt.offset)
+			if got := ts.String(); got != tt.want {
+				t.Errorf("ParseTracestate(%.200q) = %q, want %q", tt.in, got, tt.want)
+			}
+		})
+	}
+}
+
+// TestTracestateTooLong holds the order in which members go: whole ones, those of
+// more than 128 bytes, from the end.
+func TestTracestateTooLong(t *testing.T) {
+	var ts trace.TraceState
+	var err error
+	value := strings.Repeat("v", 256)
+	for i := 31; i >= 0; i-- { // Insert puts in front
+		v := value
+		if i%8 == 7 {
+			v = "short"
+		}
+		if ts, err = ts.Insert(fmt.Sprintf("k%d", i), strings.Clone(v)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(ts.String()); n > maxTracestateBytes {
+		t.Fatalf("the list has %d bytes, of which nothing must go", n)
+	}
+	if got, want := tracestateValue(ts), ts.String(); got != want {
+		t.Errorf("tracestateValue of %d bytes = %d bytes, want all", len(want), len(got))
+	}
+
+	ts = trace.TraceState{}
+	for i := 31; i >= 0; i-- {
+		key := fmt.Sprintf("k%d", i) + strings.Repeat("k", 100)
+		v := value
+		if i%8 == 7 {
+			key, v = fmt.Sprintf("k%d", i), "short"
+		}
+		if ts, err = ts.Insert(key, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := tracestateValue(ts)
+	if len(got) > maxTracestateBytes || len(got) < maxTracestateBytes-400 {
+		t.Errorf("tracestateValue has %d bytes, want as many as fit into %d", len(got), maxTracestateBytes)
+	}
+	if _, err := ParseTracestate(got); err != nil {
+		t.Errorf("tracestateValue cannot be read again: %v", err)
+	}
+	for _, key := range []string{"k7", "k15", "k23", "k31"} {
+		if !strings.Contains(got, ","+key+"=short") {
+			t.Errorf("tracestateValue lost the short member %s", key)
+		}
+	}
+	if !strings.HasPrefix(got, "k0"+strings.Repeat("k", 100)) || strings.Contains(got, "k30k") {
+		t.Errorf("tracestateValue = %.40q…, want the first long members and not the last", got)
+	}
+}
