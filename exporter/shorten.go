@@ -1,0 +1,111 @@
+package exporter
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/meshtrace/meshtrace/internal/otlpwire"
+)
+
+// shortened is a span with its long strings cut.
+type shortened struct {
+	sdktrace.ReadOnlySpan
+	limit int
+}
+
+// shorten cuts the strings of a span that is larger than a request until it fits, so
+// that its ids, times and status still arrive. Where even that does not help r stays
+// too large.
+func (e *Exporter) shorten(r *record, s sdktrace.ReadOnlySpan) {
+	for limit := e.maxSpan / 16; limit >= 16; limit /= 8 {
+		body, repaired := otlpwire.AppendSpan(r.body[:0], shortened{s, limit})
+		r.body = body
+		if len(body)+r.group.size <= e.maxSpan {
+			r.repaired, r.shortened = repaired, true
+			return
+		}
+	}
+}
+
+func (s shortened) Name() string { return cutString(s.ReadOnlySpan.Name(), s.limit) }
+
+func (s shortened) Status() sdktrace.Status {
+	st := s.ReadOnlySpan.Status()
+	st.Description = cutString(st.Description, s.limit)
+	return st
+}
+
+func (s shortened) Attributes() []attribute.KeyValue {
+	return cutAttributes(s.ReadOnlySpan.Attributes(), s.limit)
+}
+
+func (s shortened) Events() []sdktrace.Event {
+	events := append([]sdktrace.Event(nil), s.ReadOnlySpan.Events()...)
+	for i := range events {
+		events[i].Name = cutString(events[i].Name, s.limit)
+		events[i].Attributes = cutAttributes(events[i].Attributes, s.limit)
+	}
+	return events
+}
+
+func (s shortened) Links() []sdktrace.Link {
+	links := append([]sdktrace.Link(nil), s.ReadOnlySpan.Links()...)
+	for i := range links {
+		links[i].Attributes = cutAttributes(links[i].Attributes, s.limit)
+	}
+	return links
+}
+
+func cutAttributes(kvs []attribute.KeyValue, limit int) []attribute.KeyValue {
+	out := make([]attribute.KeyValue, len(kvs))
+	for i, kv := range kvs {
+		out[i] = attribute.KeyValue{Key: attribute.Key(cutString(string(kv.Key), limit)), Value: cutValue(kv.Value, limit)}
+	}
+	return out
+}
+
+func cutValue(v attribute.Value, limit int) attribute.Value {
+	switch v.Type() {
+	case attribute.STRING:
+		return attribute.StringValue(cutString(v.AsString(), limit))
+	case attribute.STRINGSLICE:
+		s := v.AsStringSlice()
+		for i := range s {
+			s[i] = cutString(s[i], limit)
+		}
+		return attribute.StringSliceValue(s[:min(len(s), limit)])
+	case attribute.BYTESLICE:
+		b := v.AsByteSlice()
+		return attribute.ByteSliceValue(b[:min(len(b), limit)])
+	case attribute.BOOLSLICE:
+		s := v.AsBoolSlice()
+		return attribute.BoolSliceValue(s[:min(len(s), limit)])
+	case attribute.INT64SLICE:
+		s := v.AsInt64Slice()
+		return attribute.Int64SliceValue(s[:min(len(s), limit)])
+	case attribute.FLOAT64SLICE:
+		s := v.AsFloat64Slice()
+		return attribute.Float64SliceValue(s[:min(len(s), limit)])
+	case attribute.SLICE:
+		if s := v.String(); len(s) > limit {
+			return attribute.StringValue(cutString(s, limit))
+		}
+	}
+	return v
+}
+
+// cutString cuts s to limit bytes, at a character where it is UTF-8, and marks it.
+func cutString(s string, limit int) string {
+	const mark = "…"
+	if len(s) <= limit {
+		return s
+	}
+	end := max(0, limit-len(mark))
+	for i := 0; i < utf8.UTFMax && end > 0 && !utf8.RuneStart(s[end]); i++ {
+		end--
+	}
+	return strings.Clone(s[:end]) + mark
+}
