@@ -1,0 +1,84 @@
+package span_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/meshtrace/meshtrace/requestid"
+	"github.com/meshtrace/meshtrace/span"
+)
+
+func ExampleStart() {
+	price := func(ctx context.Context) {
+		ctx, sp := span.Start(ctx, "price", trace.WithAttributes(attribute.Int("cart.items", 3)))
+		defer sp.End()
+		_ = ctx // calls made with it are below the span
+	}
+	price(context.Background()) // outside a request it does nothing
+}
+
+// A router that keeps its pattern to itself needs four lines.
+func ExampleSetRoute() {
+	routed := func(pattern string, next http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			span.SetRoute(r.Context(), pattern)
+			next(w, r)
+		}
+	}
+	http.HandleFunc("/", routed("/carts/{id}", func(http.ResponseWriter, *http.Request) {}))
+}
+
+func ExampleSetError() {
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		err := errors.New("out of stock")
+		span.SetError(r.Context(), err)      // an error in the trace
+		fmt.Fprintf(w, `{"error": %q}`, err) // a 200 to the client
+	}
+	http.HandleFunc("/order", handler)
+}
+
+func ExampleLogHandler() {
+	noTime := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	logger := slog.New(span.LogHandler(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: noTime})))
+
+	// In a handler this is r.Context().
+	ctx := requestid.NewContext(context.Background(), "7a3c4e9d-5d43-9b5e-8c11-2f1e60a86d2b")
+	logger.WithGroup("order").InfoContext(ctx, "paid", "id", 17)
+	// Output: {"level":"INFO","msg":"paid","order":{"id":17},"request_id":"7a3c4e9d-5d43-9b5e-8c11-2f1e60a86d2b"}
+}
+
+func ExampleHTTPName() {
+	fmt.Println(span.HTTPName("GET", "GET example.com/carts/{id}"))
+	fmt.Println(span.HTTPName("PROPFIND", ""))
+	// Output:
+	// GET /carts/{id}
+	// HTTP
+}
+
+func ExampleRPCName() {
+	fmt.Println(span.RPCName("/driver.DriverService/FindNearest"))
+	// Output: driver.DriverService/FindNearest
+}
+
+func ExampleStatusMap() {
+	// As the semantic conventions have it, but RESOURCE_EXHAUSTED (8) is the server's
+	// fault as well.
+	m := span.StatusMap{Server: span.Errors{GRPC: span.ServerGRPCErrors | 1<<8}}
+	fmt.Println(m.GRPC(trace.SpanKindServer, 8, nil).Code)
+	fmt.Println(m.HTTP(trace.SpanKindServer, 404, nil).Code, m.HTTP(trace.SpanKindClient, 404, nil).Code)
+	// Output:
+	// Error
+	// Unset Error
+}
