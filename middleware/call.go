@@ -1,0 +1,438 @@
+package middleware
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/codes"
+	otelprop "go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/meshtrace/meshtrace/internal/reqctx"
+	"github.com/meshtrace/meshtrace/internal/semconv"
+	"github.com/meshtrace/meshtrace/propagation"
+	"github.com/meshtrace/meshtrace/requestid"
+	"github.com/meshtrace/meshtrace/sampler"
+	"github.com/meshtrace/meshtrace/span"
+)
+
+// Incoming is something that reached this program and is served: a request, a
+// message, a timer that went off.
+type Incoming struct {
+	// Name is the span's name at its start; "" is Method.
+	Name string
+	// Kind is the span's kind; the zero value is SERVER.
+	Kind trace.SpanKind
+	// Carrier has the headers that came along; nil starts a new trace with a new id.
+	Carrier otelprop.TextMapCarrier
+	// Peer is the direct peer's address; invalid when unknown.
+	Peer netip.Addr
+	// Method is the HTTP method, or gRPC's full method "/package.Service/Method".
+	// Sampling rules and health checks go by it.
+	Method string
+	// Route is the route if it is known already, for sampling rules; otherwise
+	// span.SetRoute tells it while the request is served.
+	Route string
+	// Links go on the span beside those that disagreeing headers make.
+	Links []trace.Link
+	// Attributes go on the span at its start.
+	Attributes []attribute.KeyValue
+
+	health bool // a health check by its path
+}
+
+// Outgoing is a call this program makes.
+type Outgoing struct {
+	// Name is the span's name.
+	Name string
+	// Kind is the span's kind; the zero value is CLIENT.
+	Kind trace.SpanKind
+	// Carrier receives trace context and ids; nil sends none.
+	Carrier otelprop.TextMapCarrier
+	// Attributes go on the span at its start.
+	Attributes []attribute.KeyValue
+}
+
+// Outcome is what is known of a call when it ends. All of it is optional.
+type Outcome struct {
+	// HTTPStatus is the status code of the response; 0 is none.
+	HTTPStatus int
+	// GRPCStatus is the gRPC status code in decimal, as it stands in grpc-status;
+	// "" is none. Both statuses may be there, and then this one decides (S-2).
+	GRPCStatus string
+	// RequestBytes and ResponseBytes are body sizes; 0 is none or unknown.
+	RequestBytes, ResponseBytes int64
+	// Flags are Envoy's response flags in the order in which they were set (T-7).
+	Flags []string
+	// Upstream is where a proxy sent the call.
+	Upstream Upstream
+	// Err is why the call failed, beside or instead of a status.
+	Err error
+}
+
+// Upstream is where a proxy sent a call.
+type Upstream struct {
+	// Cluster is the name of the group of hosts; "" is unknown.
+	Cluster string
+	// Address is the host as ip:port; "" when none was reached.
+	Address string
+	// Attempt counts from 1; above it the call is a retry. 0 is unknown.
+	Attempt int
+}
+
+// Call is a started server or client call. It belongs to one goroutine; its span
+// may be used by many. The first End counts.
+type Call struct {
+	tracing  *Tracing
+	span     trace.Span
+	state    *reqctx.State // of the request around the call; nil outside any
+	server   bool
+	owned    bool // the span was started by this call, not by one around it
+	rpc      bool // method is gRPC's
+	ended    bool
+	kind     trace.SpanKind
+	method   string
+	decision sampler.Decision
+	change   requestid.Change
+}
+
+// serverCall holds all that a served request needs, in one allocation.
+type serverCall struct {
+	reqctx.State
+	Call
+	untraced untracedSpan
+	remote   untracedSpan
+}
+
+// untracedSpan carries ids and records nothing: the span of a request that is not
+// traced, and the caller's span of one that is.
+type untracedSpan struct {
+	noop.Span
+	sc trace.SpanContext
+}
+
+// SpanContext returns the ids that travel.
+func (s *untracedSpan) SpanContext() trace.SpanContext { return s.sc }
+
+// Start options without attributes, made once: each would cost an allocation a call.
+var startKind = [...][]trace.SpanStartOption{
+	trace.SpanKindInternal: {trace.WithSpanKind(trace.SpanKindInternal)},
+	trace.SpanKindServer:   {trace.WithSpanKind(trace.SpanKindServer)},
+	trace.SpanKindClient:   {trace.WithSpanKind(trace.SpanKindClient)},
+	trace.SpanKindProducer: {trace.WithSpanKind(trace.SpanKindProducer)},
+	trace.SpanKindConsumer: {trace.WithSpanKind(trace.SpanKindConsumer)},
+}
+
+// StartServer starts the span of something that reached this program, in Envoy's
+// order: request id, context, decision, reason digit, span. The context carries
+// ids and trace to every call made under it. The caller ends the Call.
+//
+// It is what Handler and the gRPC interceptors are made of, for transports that
+// meshtrace does not know. It may be called concurrently.
+func (t *Tracing) StartServer(ctx context.Context, in Incoming) (context.Context, *Call) {
+	c := new(serverCall)
+	return t.startServer(ctx, &in, c), &c.Call
+}
+
+func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) context.Context {
+	ext := t.propagator.Read(in.Carrier)
+	parent := ext.SpanContext
+	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() && (!sc.IsRemote() || !parent.IsValid()) {
+		// Another instrumentation in this process started a span or read the
+		// headers before: ours goes below it.
+		parent = sc
+	}
+
+	s := &c.State
+	s.Context = ctx
+	s.Carrier = in.Carrier
+	s.Peer = in.Peer
+	s.Sampling = uint8(ext.Sampling)
+	s.Remote = ext.SpanContext
+	if in.Carrier != nil {
+		s.ClientTraceID, s.HasClientTraceID = header(in.Carrier, requestid.HeaderClientTraceID)
+		if len(s.ClientTraceID) > requestid.MaxLen {
+			s.ClientTraceID = s.ClientTraceID[:requestid.MaxLen]
+		}
+		_, s.ForceTrace = header(in.Carrier, requestid.HeaderForceTrace)
+	}
+	c.Call = Call{tracing: t, state: s, server: true, owned: true, kind: in.Kind, method: in.Method, rpc: strings.HasPrefix(in.Method, "/")}
+	if c.kind == trace.SpanKindUnspecified {
+		c.kind = trace.SpanKindServer
+	}
+	id := t.decide(in, c, parent)
+
+	if c.decision.Write {
+		id = id.WithReason(c.decision.Reason)
+	}
+	s.RequestID = string(id)
+	s.SetDecision(reqctx.Decision{
+		Traced: c.decision.Traced,
+		Write:  c.decision.Write,
+		Reason: uint8(c.decision.Reason),
+		Why:    uint8(c.decision.Why),
+	})
+	if ext.Baggage.Len() > 0 {
+		// Below the request's node, so that the state needs no second context.
+		s.Context = baggage.ContextWithBaggage(ctx, ext.Baggage)
+	}
+
+	if !c.decision.Traced {
+		c.untraced.sc = t.untracedContext(parent, s.TraceID)
+		c.span = &c.untraced
+		return trace.ContextWithSpan(s, c.span)
+	}
+	return t.startTraced(in, c, parent, ext.Other)
+}
+
+// decide settles the request id and the sampling decision and returns the id as
+// it was before its digit is written.
+func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext) requestid.ID {
+	var arrived string
+	if in.Carrier != nil {
+		arrived, _ = header(in.Carrier, requestid.Header)
+	}
+	id, change := t.policy.Next(arrived, false)
+	c.change = change
+	t.ids[change].Add(1)
+	if t.disabled {
+		return id // D-1: no decision, so no digit
+	}
+	s := &c.State
+	req := sampler.Request{
+		ID:       id,
+		Client:   s.HasClientTraceID,
+		Force:    s.ForceTrace,
+		Parent:   parent,
+		Sampling: propagation.Sampling(s.Sampling),
+		Method:   in.Method,
+		Route:    in.Route,
+		Draw:     rand.Uint32(),
+		Trace:    parent.TraceID(),
+
+		HealthCheck: in.health,
+	}
+	if !parent.IsValid() {
+		s.TraceID = newTraceID()
+		req.Trace = s.TraceID
+	}
+	if c.rpc {
+		req.Route = in.Method
+		req.HealthCheck = t.health.match(in.Method)
+	}
+	if h, ok := in.Carrier.(otelprop.HeaderCarrier); ok && t.headerRules {
+		req.Header = h.Get
+	}
+	c.decision = t.sampler.Decide(req)
+	return id
+}
+
+// startTraced starts the SDK's span of a request and returns its context.
+func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.SpanContext) context.Context {
+	s := &c.State
+	var ctx context.Context = s
+	if parent.IsValid() && parent.IsRemote() {
+		c.remote.sc = parent
+		ctx = trace.ContextWithSpan(s, &c.remote)
+	}
+	name := in.Name
+	if name == "" {
+		name = in.Method
+	}
+	opts := startKind[c.kind]
+	if len(in.Links) > 0 || other.IsValid() {
+		links := in.Links
+		if other.IsValid() {
+			links = append(links[:len(links):len(links)], trace.Link{SpanContext: other})
+		}
+		opts = append(opts[:len(opts):len(opts)], trace.WithLinks(links...))
+	}
+	attrs := t.attrs()
+	attrs.add(in.Attributes...)
+	if s.RequestID != "" {
+		attrs.add(semconv.EnvoyRequestID.String(s.RequestID))
+	}
+	if s.HasClientTraceID {
+		attrs.add(semconv.EnvoyClientTraceID.String(s.ClientTraceID))
+	}
+	attrs.add(semconv.SamplingReason.String(c.decision.Why.String()))
+	if !t.ours {
+		// The caller's sampler may want them.
+		opts = append(opts[:len(opts):len(opts)], trace.WithAttributes(attrs.list...))
+		ctx, c.span = t.tracer.Start(ctx, name, opts...)
+	} else {
+		ctx, c.span = t.tracer.Start(ctx, name, opts...)
+		c.span.SetAttributes(attrs.list...)
+	}
+	attrs.put()
+	s.Span = c.span
+	return ctx
+}
+
+// untracedContext makes the span context of a request that is not traced: it
+// travels with flag 00 (O-3).
+func (t *Tracing) untracedContext(parent trace.SpanContext, root trace.TraceID) trace.SpanContext {
+	if t.disabled {
+		return parent // what came goes on unchanged
+	}
+	cfg := trace.SpanContextConfig{
+		TraceID:    parent.TraceID(),
+		SpanID:     newSpanID(),
+		TraceFlags: parent.TraceFlags() &^ trace.FlagsSampled,
+		TraceState: parent.TraceState(),
+	}
+	if !parent.IsValid() {
+		cfg.TraceID = root
+	}
+	return trace.NewSpanContext(cfg)
+}
+
+// StartClient starts the span of a call this program makes and writes context and
+// ids into out.Carrier. The caller ends the Call. It may be called concurrently.
+func (t *Tracing) StartClient(ctx context.Context, out Outgoing) (context.Context, *Call) {
+	c := new(Call)
+	return t.startClient(ctx, &out, c), c
+}
+
+func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) context.Context {
+	*c = Call{tracing: t, state: reqctx.From(ctx), kind: out.Kind}
+	if c.kind == trace.SpanKindUnspecified {
+		c.kind = trace.SpanKindClient
+	}
+	c.span = trace.SpanFromContext(ctx)
+	sc := c.span.SpanContext()
+	if untraced := sc.IsValid() && !sc.IsRemote() && !sc.IsSampled(); !t.disabled && !(untraced && t.ours) {
+		c.owned = true
+		ctx, c.span = t.tracer.Start(ctx, out.Name, startKind[c.kind]...)
+		if len(out.Attributes) > 0 {
+			c.span.SetAttributes(out.Attributes...)
+		}
+	}
+	if out.Carrier != nil {
+		t.propagator.Inject(ctx, out.Carrier)
+	}
+	return ctx
+}
+
+// Span returns the span of the call; one that records nothing when the call is
+// not traced. Never nil.
+func (c *Call) Span() trace.Span { return c.span }
+
+// RequestID returns the x-request-id that travels with the call, "" outside any
+// request.
+func (c *Call) RequestID() requestid.ID {
+	if c.state == nil {
+		return ""
+	}
+	return requestid.ID(c.state.RequestID)
+}
+
+// ResponseID returns the x-request-id to put into the response headers, and
+// whether one belongs there: Config.RequestID.InResponse says so, or the request
+// came with x-envoy-force-trace (RID-18).
+func (c *Call) ResponseID() (requestid.ID, bool) {
+	if !c.server || c.state.RequestID == "" {
+		return "", false // RID-19
+	}
+	if !c.tracing.policy.InResponse && !c.state.ForceTrace {
+		return "", false
+	}
+	return requestid.ID(c.state.RequestID), true
+}
+
+// Decision returns the sampling decision about the request; the zero Decision for
+// a client call.
+func (c *Call) Decision() sampler.Decision { return c.decision }
+
+// End records o and ends the span. Only the first call does anything.
+func (c *Call) End(o Outcome) {
+	if c.owned {
+		c.end(&o, "")
+	}
+}
+
+// end is End with the route that the router found, which span.SetRoute overrides.
+func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
+	if c.ended {
+		return
+	}
+	c.ended = true
+	if !c.span.IsRecording() {
+		return
+	}
+	if c.server {
+		if r := c.state.Route(); r != "" {
+			route = r
+		}
+		if o.Err == nil {
+			o.Err = c.state.Error()
+		}
+	}
+	attrs := c.tracing.attrs()
+	if route != "" && !c.rpc {
+		route = routeOf(route)
+		c.span.SetName(span.HTTPName(c.method, route))
+		attrs.add(semconv.HTTPRoute.String(route))
+	}
+	if o.HTTPStatus != 0 {
+		attrs.add(semconv.HTTPResponseStatusCode.Int(o.HTTPStatus))
+	}
+	if o.RequestBytes > 0 {
+		attrs.add(semconv.HTTPRequestBodySize.Int64(o.RequestBytes))
+	}
+	if o.ResponseBytes > 0 {
+		attrs.add(semconv.HTTPResponseBodySize.Int64(o.ResponseBytes))
+	}
+	if len(o.Flags) > 0 {
+		attrs.add(semconv.EnvoyResponseFlags.String(strings.Join(o.Flags, ","))) // T-7
+	}
+	if u := o.Upstream; u != (Upstream{}) {
+		if u.Cluster != "" {
+			attrs.add(semconv.EnvoyUpstreamCluster.String(u.Cluster))
+		}
+		if u.Address != "" {
+			attrs.add(semconv.EnvoyUpstreamAddress.String(u.Address))
+		}
+		if u.Attempt > 1 {
+			attrs.add(semconv.EnvoyRetryCount.String(strconv.Itoa(u.Attempt - 1)))
+		}
+	}
+	var status span.Status
+	if o.GRPCStatus == "" {
+		status = c.tracing.status.HTTP(c.kind, o.HTTPStatus, o.Err)
+	} else { // S-2: gRPC's word is the last
+		code := grpcCode(o.GRPCStatus)
+		attrs.add(semconv.RPCResponseStatusCode.String(span.GRPCCode(code)))
+		status = c.tracing.status.GRPC(c.kind, code, o.Err)
+	}
+	if _, ok := o.Err.(*panicError); ok && status.Code == codes.Error {
+		status = span.Semconv.HTTP(c.kind, 0, o.Err) // what it was says more than 500
+	}
+	if status.ErrorType != "" {
+		attrs.add(semconv.ErrorType.String(status.ErrorType))
+	}
+	if len(attrs.list) > 0 {
+		c.span.SetAttributes(attrs.list...)
+	}
+	attrs.put()
+	if status.Code != codes.Unset {
+		c.span.SetStatus(status.Code, status.Description)
+	}
+	c.span.End(opts...)
+}
+
+// grpcCode reads a grpc-status; what is no number is UNKNOWN, as gRPC has it.
+func grpcCode(s string) uint32 {
+	code, err := strconv.ParseUint(strings.TrimSpace(s), 10, 32)
+	if err != nil {
+		const unknown = 2
+		return unknown
+	}
+	return uint32(code)
+}

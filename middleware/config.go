@@ -1,0 +1,144 @@
+package middleware
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"unicode/utf8"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/meshtrace/meshtrace/exporter"
+	"github.com/meshtrace/meshtrace/propagation"
+	"github.com/meshtrace/meshtrace/requestid"
+	"github.com/meshtrace/meshtrace/sampler"
+	"github.com/meshtrace/meshtrace/span"
+)
+
+// Config says what a program wants of its tracing. The zero value is a service
+// inside the mesh: what arrives is trusted, every request without a caller's
+// decision is traced, and OTEL_* variables say where spans go.
+//
+// The environment wins over what stands here, since the deployment knows more
+// than the program. A Getenv that answers "" shuts it out. A TracerProvider, the
+// Processors and an Export.Sender are never displaced by a variable.
+type Config struct {
+	// Service is service.name, at most 255 bytes of UTF-8. OTEL_SERVICE_NAME, then
+	// service.name in OTEL_RESOURCE_ATTRIBUTES, win over it; "" is
+	// "unknown_service:" and the program's name.
+	Service string
+	// Version is service.version; "" writes none.
+	Version string
+	// Resource has further attributes of the program; nil is none. Its schema URL is
+	// left out, so that it never conflicts with another.
+	Resource *resource.Resource
+
+	// RequestID says how x-request-id is kept, made and sampled by.
+	RequestID requestid.Policy
+	// Propagation says which trace headers are read and written; OTEL_PROPAGATORS
+	// sets both lists.
+	Propagation propagation.Config
+	// Sampling decides about requests; OTEL_TRACES_SAMPLER becomes its Base.
+	Sampling sampler.Config
+	// Export says where spans go. It is not used when TracerProvider is set or
+	// OTEL_TRACES_EXPORTER names another exporter.
+	Export exporter.Config
+	// Status says which codes are errors; the zero value is OpenTelemetry's rule.
+	Status span.StatusMap
+
+	// HealthChecks are paths ("/healthz") and gRPC services ("/grpc.health.v1.Health/*")
+	// that are served and passed on but never traced. An entry begins with "/" and
+	// matches exactly, or as a prefix when it ends in "*". nil is DefaultHealthChecks,
+	// an empty list is none.
+	HealthChecks []string
+
+	// TracerProvider is a provider of the caller's own: Export, Processors and the
+	// resource are unused then, and Shutdown leaves it alone. nil makes one.
+	TracerProvider trace.TracerProvider
+	// Processors get every span besides the exporter. They are shut down with it.
+	Processors []sdktrace.SpanProcessor
+	// Logger has the few lines meshtrace says itself; nil is slog.Default().
+	Logger *slog.Logger
+	// SetGlobals makes provider and propagator OpenTelemetry's global ones, for
+	// instrumentation that asks there (otelsql, otelhttp). It is an error when
+	// another SDK provider is global already. Shutdown does not undo it.
+	SetGlobals bool
+	// Getenv reads the environment; nil is os.Getenv.
+	Getenv func(string) string
+}
+
+// DefaultHealthChecks returns what a nil Config.HealthChecks stands for: the paths
+// Kubernetes guides use, and gRPC's health service.
+func DefaultHealthChecks() []string {
+	return []string{"/healthz", "/livez", "/readyz", "/grpc.health.v1.Health/*"}
+}
+
+// maxName bounds a service name or version in bytes.
+const maxName = 255
+
+// check returns every mistake in cfg that no package further down reports.
+func (cfg *Config) check() error {
+	var errs []error
+	for _, s := range []struct{ field, value string }{{"Service", cfg.Service}, {"Version", cfg.Version}} {
+		if len(s.value) > maxName || !utf8.ValidString(s.value) {
+			errs = append(errs, fmt.Errorf("middleware: Config.%s=%.80q: allowed is UTF-8 of at most %d bytes", s.field, s.value, maxName))
+		}
+	}
+	for i, h := range cfg.HealthChecks {
+		star := strings.IndexByte(h, '*')
+		if !strings.HasPrefix(h, "/") || (star >= 0 && star != len(h)-1) {
+			errs = append(errs, fmt.Errorf("middleware: Config.HealthChecks[%d]=%.80q: allowed is a path that begins with / and may end in *", i, h))
+		}
+	}
+	for i, p := range cfg.Processors {
+		if p == nil {
+			errs = append(errs, fmt.Errorf("middleware: Config.Processors[%d] is nil: allowed is a SpanProcessor", i))
+		}
+	}
+	if cfg.TracerProvider != nil && len(cfg.Processors) > 0 {
+		errs = append(errs, errors.New("middleware: Config.Processors are set beside Config.TracerProvider: register them with that provider"))
+	}
+	if cfg.SetGlobals {
+		if g, ok := otel.GetTracerProvider().(*sdktrace.TracerProvider); ok && trace.TracerProvider(g) != cfg.TracerProvider {
+			errs = append(errs, errors.New("middleware: Config.SetGlobals: another SDK TracerProvider is global already: give it as Config.TracerProvider, or set up meshtrace alone"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// healthChecks tells which paths are health checks.
+type healthChecks struct {
+	exact    map[string]bool
+	prefixes []string
+}
+
+func newHealthChecks(list []string) healthChecks {
+	if list == nil {
+		list = DefaultHealthChecks()
+	}
+	h := healthChecks{exact: make(map[string]bool, len(list))}
+	for _, e := range list {
+		if p, ok := strings.CutSuffix(e, "*"); ok {
+			h.prefixes = append(h.prefixes, p)
+		} else {
+			h.exact[e] = true
+		}
+	}
+	return h
+}
+
+func (h *healthChecks) match(path string) bool {
+	if h.exact[path] {
+		return true
+	}
+	for _, p := range h.prefixes {
+		if strings.HasPrefix(path, p) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,34 @@
+// Package middleware joins request ids, trace headers, the sampling decision, spans
+// and their export into what a service wraps around its handlers and clients.
+//
+//	tracing, err := middleware.Setup(ctx, middleware.Config{Service: "checkout"})
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	defer tracing.Shutdown(context.Background())
+//
+//	client := &http.Client{Transport: tracing.Transport(nil)}
+//	http.ListenAndServe(":8080", tracing.Handler(mux))
+//
+// gRPC servers and clients take their options from middleware/tracegrpc; tests use
+// middleware/tracingtest. Handlers need no change: what they call with the
+// context of their request carries the request id and the trace on.
+//
+// # Terms
+//
+// A request is decided once, where it enters the program: Envoy's rules over the
+// x-request-id, the caller's sampled flag and the configured shares say whether it
+// is traced, and the reason travels in the id as one digit. A request that is not
+// traced costs next to nothing: it never enters the SDK, and its ids travel all the
+// same.
+//
+// The environment wins over Config; [Tracing.DebugHandler] shows what is in force
+// and where each value came from.
+//
+// # Limits
+//
+// What arrives is trusted: a program that strangers reach directly belongs behind an
+// Envoy or another proxy that sanitises headers. Paths, queries and URLs are cut to
+// 2 KiB in attributes, user agents to 512 bytes. Query parameters that are known to
+// hold signatures are replaced by REDACTED.
+package middleware

@@ -1,0 +1,236 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"strings"
+
+	otelprop "go.opentelemetry.io/otel/propagation"
+
+	"github.com/meshtrace/meshtrace/internal/reqctx"
+	"github.com/meshtrace/meshtrace/internal/respwriter"
+	"github.com/meshtrace/meshtrace/internal/semconv"
+	"github.com/meshtrace/meshtrace/requestid"
+)
+
+// Handler serves next inside a server span. The context of the request that next
+// gets carries request id, baggage and trace to every call made under it; its
+// headers are those that arrived. The span's name is "{method} {route}", by the
+// pattern an http.ServeMux matched or by span.SetRoute. It lasts as long as next.
+//
+// A panic of next is next's, unchanged, after the span ended. Handler panics when
+// next is nil.
+func (t *Tracing) Handler(next http.Handler) http.Handler {
+	if next == nil {
+		panic("middleware: Handler(nil): give the handler to serve, such as an *http.ServeMux")
+	}
+	return &handler{tracing: t, next: next}
+}
+
+type handler struct {
+	tracing *Tracing
+	next    http.Handler
+}
+
+// httpCall is a served HTTP request: state, call and recorder in one allocation.
+type httpCall struct {
+	serverCall
+	recorder respwriter.Recorder
+	incoming Incoming
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if outer := reqctx.From(r.Context()); outer != nil && sameHeaders(outer.Carrier, r.Header) {
+		h.next.ServeHTTP(w, r) // wrapped twice: one span a request
+		return
+	}
+	t := h.tracing
+	c := new(httpCall)
+	c.incoming = Incoming{
+		Name:    r.Method,
+		Carrier: otelprop.HeaderCarrier(r.Header),
+		Peer:    peer(r.RemoteAddr),
+		Method:  r.Method,
+	}
+	if t.health.match(r.URL.Path) {
+		c.incoming.health = true
+	}
+	ctx := t.startServer(r.Context(), &c.incoming, &c.serverCall)
+	r2 := r.WithContext(ctx)
+
+	_, respond := c.ResponseID()
+	recording := c.Call.span.IsRecording()
+	if !recording && !respond {
+		// Nothing to learn from the response, so it needs no wrapper.
+		h.next.ServeHTTP(w, r2)
+		return
+	}
+	if recording {
+		c.describe(r)
+	}
+	if respond {
+		c.recorder.BeforeHeader = c.setResponseID
+	}
+	c.recorder.Init(w)
+	h.serve(c, c.recorder.Wrap(), r2)
+}
+
+// setResponseID puts the request id into the response, in place of the handler's
+// own (RID-18, RID-19).
+func (c *httpCall) setResponseID(h http.Header) { h.Set(requestid.Header, string(c.Call.RequestID())) }
+
+// serve runs the handler and ends the call, also when the handler panics.
+func (h *handler) serve(c *httpCall, w http.ResponseWriter, r *http.Request) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		v := recover()
+		c.finish(r, panicked(v), false)
+		if v != nil {
+			panic(v) // nil is runtime.Goexit
+		}
+	}()
+	h.next.ServeHTTP(w, r)
+	returned = true
+	c.finish(r, nil, true)
+}
+
+// panicError is the error of a handler that panicked.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %.200v", e.value) }
+
+// Unwrap returns the panic's value if that is an error, so that error.type is its type.
+func (e *panicError) Unwrap() error {
+	err, _ := e.value.(error)
+	return err
+}
+
+// ErrorType is the error.type of a panic whose value is no error.
+func (e *panicError) ErrorType() string {
+	if e.Unwrap() != nil {
+		return ""
+	}
+	return "panic"
+}
+
+var errGoexit = errors.New("the handler ended its goroutine")
+
+// panicked returns the error of a handler that did not return; nil for
+// http.ErrAbortHandler, a way to end a response and no fault of the program.
+func panicked(v any) error {
+	switch v {
+	case nil:
+		return errGoexit
+	case http.ErrAbortHandler:
+		return nil
+	}
+	return &panicError{v}
+}
+
+// finish ends the call with what the recorder saw; returned tells whether the
+// handler came back.
+func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
+	if returned && r.Context().Err() == context.Canceled {
+		// The client left before its answer was complete: no error of this program,
+		// and no success either.
+		failure = context.Canceled
+	} else if returned {
+		c.recorder.Finish()
+	}
+	o := Outcome{
+		HTTPStatus:    c.recorder.Status(),
+		ResponseBytes: c.recorder.BytesWritten(),
+		Err:           failure,
+	}
+	if !returned && failure != nil && o.HTTPStatus == 0 && !c.recorder.Hijacked() {
+		// net/http answers nothing at all; the convention has a status for it.
+		o.HTTPStatus = http.StatusInternalServerError
+	}
+	c.Call.end(&o, r.Pattern)
+}
+
+// describe puts on the span what the request says of itself.
+func (c *httpCall) describe(r *http.Request) {
+	a := c.tracing.attrs()
+	method, original := methodOf(r.Method)
+	a.add(semconv.HTTPRequestMethod.String(method))
+	if original != "" {
+		a.add(semconv.HTTPRequestMethodOriginal.String(original))
+	}
+	a.add(semconv.URLScheme.String(schemeOf(r)))
+	if r.Method != http.MethodConnect {
+		a.add(semconv.URLPath.String(cut(r.URL.Path, maxPath)))
+	}
+	if r.URL.RawQuery != "" {
+		a.add(semconv.URLQuery.String(redactQuery(cut(r.URL.RawQuery, maxPath))))
+	}
+	if host, port := splitHost(hostOf(r)); host != "" {
+		a.add(semconv.ServerAddress.String(cut(host, maxHost)))
+		if port != 0 {
+			a.add(semconv.ServerPort.Int(port))
+		}
+	}
+	if r.ProtoMajor > 0 {
+		a.add(semconv.NetworkProtocolVersion.String(protocolVersion(r.ProtoMajor, r.ProtoMinor)))
+	}
+	if p := c.incoming.Peer; p.IsValid() {
+		addr := p.String()
+		a.add(semconv.ClientAddress.String(addr), semconv.NetworkPeerAddress.String(addr))
+		if port := portOf(r.RemoteAddr); port != 0 {
+			a.add(semconv.NetworkPeerPort.Int(port))
+		}
+	}
+	if ua := r.UserAgent(); ua != "" {
+		a.add(semconv.UserAgentOriginal.String(cut(ua, maxAgent)))
+	}
+	c.Call.span.SetAttributes(a.list...)
+	a.put()
+}
+
+// sameHeaders tells whether c is the carrier over h itself.
+func sameHeaders(c otelprop.TextMapCarrier, h http.Header) bool {
+	hc, ok := c.(otelprop.HeaderCarrier)
+	return ok && h != nil && reflect.ValueOf(hc).Pointer() == reflect.ValueOf(h).Pointer()
+}
+
+// peer returns the address of a RemoteAddr "ip:port"; invalid for another form,
+// such as a unix socket's.
+func peer(remote string) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}
+
+// hostOf returns the host the client asked for: what a proxy in front was asked
+// for, where it says so.
+func hostOf(r *http.Request) string {
+	if v := r.Header.Get("X-Forwarded-Host"); v != "" {
+		first, _, _ := strings.Cut(v, ",")
+		return strings.TrimSpace(first)
+	}
+	return r.Host
+}
+
+// schemeOf returns the scheme the client used, as a proxy in front tells it, else
+// that of the connection.
+func schemeOf(r *http.Request) string {
+	switch strings.ToLower(r.Header.Get("X-Forwarded-Proto")) {
+	case "https":
+		return "https"
+	case "http":
+		return "http"
+	}
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
+}

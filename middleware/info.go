@@ -1,0 +1,31 @@
+package middleware
+
+import (
+	"slices"
+
+	"github.com/meshtrace/meshtrace/requestid"
+)
+
+// debugInfo tells the debug page what is in force and what happened so far.
+func (t *Tracing) debugInfo() debugInfo {
+	info := debugInfo{
+		Service:    t.service,
+		Role:       "service",
+		Settings:   slices.Clone(t.settings),
+		Notes:      t.notes,
+		Sampling:   t.sampler.Counts(),
+		RequestIDs: make(map[string]uint64, len(t.ids)),
+	}
+	for _, e := range t.exporters {
+		info.Settings = append(info.Settings, e.Settings()...)
+		name := "Config.Processors"
+		if e == t.exporter {
+			name = "Config.Export"
+		}
+		info.Exporters = append(info.Exporters, debugExporter{Name: name, Stats: e.Stats()})
+	}
+	for i := range t.ids {
+		info.RequestIDs[requestid.Change(i).String()] = t.ids[i].Load()
+	}
+	return info
+}

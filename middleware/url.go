@@ -1,0 +1,145 @@
+package middleware
+
+import (
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Bounds in bytes of what a request may put into attributes.
+const (
+	maxPath   = 2 << 10
+	maxHost   = 255
+	maxAgent  = 512
+	maxMethod = 32
+)
+
+// cut returns s cut to max bytes, at a character's end.
+func cut(s string, max int) string {
+	if len(s) <= max {
+		return s
+	}
+	for max > 0 && s[max]&0xC0 == 0x80 {
+		max--
+	}
+	return s[:max]
+}
+
+// methodOf returns the method to record, and the original where that is not one
+// of the known ones: those of RFC 9110, PATCH and QUERY.
+func methodOf(m string) (method, original string) {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace, "QUERY":
+		return m, ""
+	case "":
+		return http.MethodGet, "" // what a client sends for it
+	}
+	return "_OTHER", cut(m, maxMethod)
+}
+
+// routeOf returns the path part of a ServeMux pattern "[METHOD ][HOST]/[PATH]".
+func routeOf(pattern string) string {
+	if _, rest, ok := strings.Cut(pattern, " "); ok {
+		pattern = strings.TrimLeft(rest, " \t")
+	}
+	if i := strings.IndexByte(pattern, '/'); i > 0 {
+		pattern = pattern[i:]
+	}
+	return cut(pattern, maxPath)
+}
+
+// protocolVersion is network.protocol.version of HTTP.
+func protocolVersion(major, minor int) string {
+	switch {
+	case major == 1 && minor == 1:
+		return "1.1"
+	case major == 1 && minor == 0:
+		return "1.0"
+	case major == 2:
+		return "2"
+	case major == 3:
+		return "3"
+	}
+	return strconv.Itoa(major) + "." + strconv.Itoa(minor)
+}
+
+// splitHost splits "host:port", "[v6]:port" or "host"; 0 is no port.
+func splitHost(hostport string) (host string, port int) {
+	if strings.IndexByte(hostport, ':') < 0 {
+		return hostport, 0
+	}
+	h, p, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return strings.Trim(hostport, "[]"), 0
+	}
+	return h, number(p)
+}
+
+// portOf returns the port of "ip:port" without splitting it; 0 is none.
+func portOf(hostport string) int {
+	return number(hostport[strings.LastIndexByte(hostport, ':')+1:])
+}
+
+func number(port string) int {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return 0
+	}
+	return int(n)
+}
+
+// secretParameters are the query parameters whose values are replaced, as the
+// semantic conventions have it for url.full and url.query.
+var secretParameters = map[string]bool{
+	"AWSAccessKeyId": true, "Signature": true, "sig": true, "X-Goog-Signature": true,
+	"X-Amz-Signature": true, "X-Amz-Credential": true, "X-Amz-Security-Token": true,
+}
+
+const redacted = "REDACTED"
+
+// redactQuery replaces the values of secret parameters; keys stay. Names are
+// compared after decoding, so an encoded name hides nothing.
+func redactQuery(q string) string {
+	if !mayHoldSecret(q) {
+		return q
+	}
+	var b strings.Builder
+	for i, pair := range strings.Split(q, "&") {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		key, _, hasValue := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(key)
+		if hasValue && (err != nil || secretParameters[name]) {
+			b.WriteString(key)
+			b.WriteString("=" + redacted)
+		} else {
+			b.WriteString(pair)
+		}
+	}
+	return b.String()
+}
+
+// mayHoldSecret is a cheap test that spares most queries the walk: every secret
+// name has "ig" or "X-" or "Key" in it, or is hidden behind an escape.
+func mayHoldSecret(q string) bool {
+	return strings.Contains(q, "ig") || strings.Contains(q, "X-") || strings.Contains(q, "Key") ||
+		strings.IndexByte(q, '%') >= 0 || strings.IndexByte(q, '+') >= 0
+}
+
+// fullURL is url.full: without user information and secrets, bounded.
+func fullURL(u *url.URL) string {
+	query := redactQuery(u.RawQuery)
+	if u.User == nil && query == u.RawQuery {
+		return cut(u.String(), maxPath)
+	}
+	c := *u
+	c.RawQuery = query
+	if u.User != nil {
+		c.User = url.UserPassword(redacted, redacted)
+	}
+	return cut(c.String(), maxPath)
+}
