@@ -1,0 +1,15 @@
+// Package examples holds programs that run with "go run", without a container and
+// without a collector:
+//
+//	go run ./examples/hotrod     // six services, a page to click on, a trace behind each ride
+//	go run ./examples/nethttp    // the smallest net/http service that ends gracefully
+//	go run ./examples/grpc       // the same for gRPC, server and client
+//
+// The last two send to the collector that the OTEL_* variables name, and to a
+// collector on this machine where they name none. OTEL_TRACES_EXPORTER=console
+// prints their traces instead.
+//
+// The lines that begin with tracing, and tracegrpc's options, are the whole
+// integration, and the same in all of them. Examples are there to be copied; they
+// are no part of the library's promise of compatibility.
+package examples
