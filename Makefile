@@ -1,0 +1,19 @@
+# Each target is a step of .ci/run or one command; `.ci/run help` says what the steps do.
+
+.PHONY: all test lint links race builds newest modules user-check browser-check hotrod collector-check interop fuzz-short bench
+
+all: ; .ci/run
+test: ; .ci/run test
+lint: ; .ci/run lint modules
+links: ; .ci/run links
+race: ; .ci/run race
+builds: ; .ci/run builds
+newest: ; .ci/run newest
+modules: ; .ci/run modules
+user-check: ; .ci/run user
+browser-check: ; .ci/run tools browser
+hotrod: ; go run ./examples/hotrod
+interop: ; cd internal/interop && go run . install collector
+collector-check: interop ; cd internal/interop && go run . collector-check
+fuzz-short: ; .ci/fuzz 20s
+bench: ; .ci/bench

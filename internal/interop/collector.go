@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// collectorVersion is named in collector/builder.yaml as well.
+const collectorVersion = "v0.111.0"
+
+var (
+	//go:embed collector/builder.yaml
+	builderYAML []byte
+	//go:embed collector/to-file.yaml
+	toFileYAML []byte
+)
+
+func collectorPath(root string) string {
+	return filepath.Join(root, ".peers", "otelcol-"+collectorVersion)
+}
+
+// installCollector builds the Collector unless it is there. A cold build takes
+// about two minutes on two cores.
+func installCollector(ctx context.Context, root string) error {
+	target := collectorPath(root)
+	if _, err := os.Stat(target); err == nil {
+		fmt.Printf("collector %s is installed: %s\n", collectorVersion, target)
+		return nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	work, err := os.MkdirTemp("", "otelcol-build-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	manifest := filepath.Join(work, "builder.yaml")
+	yaml := string(builderYAML)
+	// The builder knows its output folder from the manifest alone.
+	yaml = strings.Replace(yaml, "\ndist:\n", "\ndist:\n  output_path: "+filepath.Join(work, "src")+"\n", 1)
+	if err := os.WriteFile(manifest, []byte(yaml), 0o644); err != nil {
+		return err
+	}
+
+	began := time.Now()
+	steps := []struct {
+		dir  string
+		env  []string
+		args []string
+	}{
+		{work, []string{"GOBIN=" + work}, []string{"go", "install", "go.opentelemetry.io/collector/cmd/builder@" + collectorVersion}},
+		// Sources only, and no `go mod tidy` of them: it wants the tests of every
+		// dependency, one of which is not published.
+		{work, nil, []string{filepath.Join(work, "builder"), "--config", manifest, "--skip-compilation", "--skip-get-modules"}},
+		{filepath.Join(work, "src"), []string{"CGO_ENABLED=0"}, []string{"go", "build", "-mod=mod", "-o", filepath.Join(work, "otelcol"), "."}},
+	}
+	for _, s := range steps {
+		cmd := exec.CommandContext(ctx, s.args[0], s.args[1:]...)
+		cmd.Dir = s.dir
+		cmd.Env = append(os.Environ(), append(s.env, "GOWORK=off")...)
+		fmt.Println("+", strings.Join(s.args, " "))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", strings.Join(s.args, " "), err, out)
+		}
+	}
+	// Written beside the target and renamed, so that an interrupted copy is not taken for a Collector.
+	if err := copyFile(target+".new", filepath.Join(work, "otelcol")); err != nil {
+		return err
+	}
+	if err := os.Rename(target+".new", target); err != nil {
+		return err
+	}
+	fmt.Printf("collector %s built in %s: %s\n", collectorVersion, time.Since(began).Round(time.Second), target)
+	return nil
+}
+
+func copyFile(to, from string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, b, 0o755)
+}
+
+// checkCollector takes one ride for each protocol, each into a Collector of
+// its own, and compares the Collector's file with what hotrod printed.
+func checkCollector(ctx context.Context, root string) error {
+	if _, err := os.Stat(collectorPath(root)); err != nil {
+		return fmt.Errorf("%w\ninstall it: cd internal/interop && go run . install collector", err)
+	}
+	work, err := os.MkdirTemp("", "collector-check-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+
+	hotrod := filepath.Join(work, "hotrod")
+	build := exec.CommandContext(ctx, "go", "build", "-o", hotrod, "./examples/hotrod")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("building hotrod: %w\n%s", err, out)
+	}
+	for _, protocol := range []string{"http/protobuf", "grpc"} {
+		dir, err := os.MkdirTemp(work, "ride-")
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		spans, err := ride(ctx, root, dir, hotrod, protocol)
+		if err != nil {
+			return fmt.Errorf("ride over %s: %w", protocol, err)
+		}
+		fmt.Printf("ok: a ride over %s: the Collector's file equals -json, %d spans, %.1f s\n",
+			protocol, spans, time.Since(began).Seconds())
+	}
+	return nil
+}
+
+// ride runs a Collector and one ride, and returns the number of spans that
+// both sides agree on.
+func ride(ctx context.Context, root, dir, hotrod, protocol string) (spans int, err error) {
+	config, out := filepath.Join(dir, "collector.yaml"), filepath.Join(dir, "traces.jsonl")
+	if err := os.WriteFile(config, toFileYAML, 0o644); err != nil {
+		return 0, err
+	}
+	grpcAddr, err := freeAddress()
+	if err != nil {
+		return 0, err
+	}
+	httpAddr, err := freeAddress()
+	if err != nil {
+		return 0, err
+	}
+	col, err := start(ctx, "collector",
+		[]string{"GRPC=" + grpcAddr, "HTTP=" + httpAddr, "OUT=" + out},
+		collectorPath(root), "--config", config)
+	if err != nil {
+		return 0, err
+	}
+	running := true
+	defer func() {
+		if running {
+			err = errors.Join(err, col.stop())
+		}
+	}()
+	if err := col.listening(ctx, grpcAddr, httpAddr); err != nil {
+		return 0, err
+	}
+
+	endpoint := httpAddr
+	if protocol == "grpc" {
+		endpoint = grpcAddr
+	}
+	printed, account, err := oneRide(ctx, hotrod, "http://"+endpoint, protocol)
+	if err != nil {
+		return 0, err
+	}
+	running = false
+	if err := col.stop(); err != nil { // the file exporter writes out what it holds
+		return 0, err
+	}
+	written, err := os.ReadFile(out)
+	if err != nil {
+		return 0, err
+	}
+	want, err := readSpans(printed)
+	if err != nil {
+		return 0, fmt.Errorf("hotrod's -json: %w", err)
+	}
+	got, err := readSpans(written)
+	if err != nil {
+		return 0, fmt.Errorf("the Collector's file: %w", err)
+	}
+	if len(want) == 0 {
+		return 0, errors.New("hotrod's -json holds no span")
+	}
+	if diff := compare(want, got); len(diff) > 0 {
+		return 0, fmt.Errorf("the Collector's file differs from -json in %d of %d spans:\n%s",
+			len(diff), len(want), strings.Join(diff[:min(len(diff), 5)], "\n"))
+	}
+	if line := fmt.Sprintf("\ncollector: ended=%d delivered=%[1]d kept=0", len(want)); !strings.Contains("\n"+account, line) {
+		return 0, fmt.Errorf("hotrod's account lacks the line %q:\n%s", line[1:], account)
+	}
+	return len(want), nil
+}
+
+// oneRide runs hotrod for one ride and returns its spans as OTLP JSON, and the
+// lines beside them: log and accounts.
+func oneRide(ctx context.Context, hotrod, endpoint, protocol string) (spans []byte, account string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var stdout, stderr strings.Builder
+	cmd := exec.CommandContext(ctx, hotrod, "-once", "-json")
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "OTEL_") { // the ride is set by this check alone
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	cmd.Env = append(cmd.Env, "OTEL_EXPORTER_OTLP_ENDPOINT="+endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL="+protocol)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, "", fmt.Errorf("hotrod -once -json: %w\n%s", err, stderr.String())
+	}
+	return []byte(stdout.String()), stderr.String(), nil
+}
