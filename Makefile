@@ -1,6 +1,6 @@
 # Each target is a step of .ci/run or one command; `.ci/run help` says what the steps do.
 
-.PHONY: all test lint links race builds newest modules user-check browser-check hotrod collector-check interop fuzz-short bench
+.PHONY: all test lint links race builds newest modules user-check browser-check waterfall hotrod collector-check interop fuzz-short bench
 
 all: ; .ci/run
 test: ; .ci/run test
@@ -12,6 +12,7 @@ newest: ; .ci/run newest
 modules: ; .ci/run modules
 user-check: ; .ci/run user
 browser-check: ; .ci/run tools browser
+waterfall: ; internal/browsercheck/run --only hotrod --screenshot examples/hotrod/waterfall.png
 hotrod: ; go run ./examples/hotrod
 interop: ; cd internal/interop && go run . install collector
 collector-check: interop ; cd internal/interop && go run . collector-check

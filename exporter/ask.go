@@ -30,7 +30,8 @@ func (s *askingSender) probe(ctx context.Context) *SendError {
 }
 
 // choose asks once: by the first bytes of a plaintext answer, by what a TLS server
-// prefers, and, where that is HTTP/2, which both protocols have, by a gRPC request without spans.
+// prefers, and, where that is HTTP/2, which both protocols have, by a gRPC request
+// without spans.
 func (s *askingSender) choose(ctx context.Context) (Sender, *SendError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -103,7 +103,8 @@ type Config struct {
 	// localhost, 4317 with GRPC.
 	//
 	// OTLP/HTTP posts to the path it has with /v1/traces added unless it ends so;
-	// OTLP/gRPC has a path of its own. The URL of OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is.
+	// OTLP/gRPC has a path of its own. The URL of OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is
+	// used as it is.
 	//
 	// Without a scheme it is plaintext where no public certificate can exist:
 	// loopback, private and link-local addresses, names without a dot, and names under

@@ -212,6 +212,8 @@ func TestOneLine(t *testing.T) {
 		{"bidi\u202etxt", 40, `bidi\u202etxt`},
 		{"bad\xff", 40, "bad\uFFFD"},
 		{"éééééééééé", 10, "ééé…"},
+		{"0123456789", 10, "0123456789"},
+		{"01234567890", 10, "0123456…"},
 		{strings.Repeat("x", 1<<20), 10, "xxxxxxx…"},
 	} {
 		if got := oneLine(tt.in, tt.limit); got != tt.want || len(got) > tt.limit {

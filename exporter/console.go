@@ -26,10 +26,11 @@ const (
 // of its spans that this process started have ended. It is for a developer's
 // terminal: the span that ends last waits for w.
 //
-// It keeps at most 512 traces and 4 MiB of ended spans. When there are more, the trace that
-// is waiting longest is written unfinished; ForceFlush and Shutdown write all that are waiting so. A span
-// larger than 4 MiB is left out, and Shutdown says how many there were. Writes to w are serial, one a
-// trace; the first error that w gives is Shutdown's.
+// It keeps at most 512 traces and 4 MiB of ended spans. When there are more, the
+// trace that is waiting longest is written unfinished; ForceFlush and Shutdown write
+// all that are waiting so. A span larger than 4 MiB is left out, and Shutdown says how
+// many there were. Writes to w are serial, one a trace; the first error that w gives
+// is Shutdown's.
 func Console(w io.Writer) sdktrace.SpanProcessor {
 	return &console{w: w, traces: make(map[trace.TraceID]*list.Element)}
 }

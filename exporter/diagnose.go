@@ -296,23 +296,26 @@ func (l *link) lookAgain(ctx context.Context, p Protocol) *SendError {
 	if !l.sniffed.IsZero() && time.Since(l.sniffed) < lookInterval {
 		return l.found
 	}
-	l.found = nil
-	if speaks, err := l.look(ctx, p); err == nil {
-		l.found = l.mismatch(speaks, p)
+	speaks, err := l.look(ctx, p)
+	l.found = l.mismatch(speaks, p)
+	if err != nil && refusedTLS(err) {
+		l.found = l.unreachable(ctx, err, p)
 	}
 	l.sniffed = time.Now()
 	return l.found
 }
 
-// look finds out what is spoken at the endpoint. In plaintext it says the first words of protocol
-// p and hears what comes back; a server that hangs up without a word is tried with
-// the other protocol's, then with TLS.
+// look finds out what is spoken at the endpoint. In plaintext it says the first words
+// of protocol p and hears what comes back; a server that hangs up without a word is
+// tried with the other protocol's, then with TLS.
 func (l *link) look(ctx context.Context, p Protocol) (spoken, error) {
 	if l.target.url.Scheme == "https" {
 		return l.shake(ctx, p)
 	}
-	http1 := "OPTIONS * HTTP/1.1\r\nHost: " + l.target.url.Host + "\r\nUser-Agent: " + userAgent + "\r\nConnection: close\r\n\r\n"
-	http2 := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00" // RFC 9113, 3.4: preface and empty SETTINGS
+	http1 := "OPTIONS * HTTP/1.1\r\nHost: " + l.target.url.Host +
+		"\r\nUser-Agent: " + userAgent + "\r\nConnection: close\r\n\r\n"
+	// RFC 9113, 3.4: the preface and an empty SETTINGS frame.
+	http2 := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 	words := []string{http1, http2}
 	if p == GRPC {
 		words = []string{http2, http1}

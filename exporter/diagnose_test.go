@@ -259,6 +259,43 @@ func TestMisconfigured(t *testing.T) {
 	}
 }
 
+// A server that takes connections and never says a word.
+func TestSilentServer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, nobody else does
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	out := newLines()
+	e := start(t, Config{Endpoint: "https://" + l.Addr().String(), Protocol: GRPC, Logger: slog.New(out)})
+	for deadline := time.Now().Add(5 * time.Second); len(out.all()) == 0 && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	want := "exporter: " + l.Addr().String() + ": no answer in time: is it reachable? See Config.Endpoint"
+	if got := out.all(); len(got) != 1 || got[0] != want {
+		t.Errorf("lines %q, want %q", got, want)
+	}
+	settle(t, e)
+}
+
+// Proxies of the environment are asked for all that they can carry.
+func TestProxyFromEnvironment(t *testing.T) {
+	for in, want := range map[string]bool{"https://otlp.example.com": true, "http://otlp.example.com": true, "unix:/x": false} {
+		end, err := parseEndpoint(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &settings{inFlight: 1}
+		s.target = end.resolve(HTTPProtobuf, end.scheme != "https", false)
+		if got := newLink(s, s.target, HTTPProtobuf).own.Proxy != nil; got != want {
+			t.Errorf("%s over HTTP: proxies asked %v, want %v", in, got, want)
+		}
+		if got := newLink(s, s.target, GRPC).own.Proxy != nil; got != (want && end.scheme == "https") {
+			t.Errorf("%s over gRPC: proxies asked %v", in, got)
+		}
+	}
+}
+
 // A contact at the start is told even when there is no span to send.
 func TestToldWithoutSpans(t *testing.T) {
 	overBoth(t, func(t *testing.T, p Protocol) {

@@ -12,7 +12,8 @@
 // An [Exporter] takes the place of the SDK's batch processor and its OTLP exporter at
 // once. Each span that ends is encoded into a queue whose bound is one of memory; no
 // span object is kept. Batches go out as OTLP/HTTP or OTLP/gRPC, both over net/http,
-// up to [Config].InFlight at a time, and what fails is sent again for as long as the queue holds it.
+// up to [Config].InFlight at a time, and what fails is sent again for as long as the
+// queue holds it.
 //
 // # The accounts
 //
@@ -31,7 +32,8 @@
 //     the spans go again: the collector may see a span twice, it counts once here.
 //   - rejected: the collector refused them for good, by its answer: an HTTP status,
 //     a gRPC code, or "partial_success" for those it picked out of an accepted request.
-//   - dropped: given up here, by reason: [DropQueueFull], [DropShutdown], [DropTooLarge], [DropPanic].
+//   - dropped: given up here, by reason: [DropQueueFull], [DropShutdown],
+//     [DropTooLarge], [DropPanic].
 //   - kept: in the queue, waiting to be sent again, or in flight.
 //
 // # Failures
@@ -46,7 +48,8 @@
 // large is sent in halves.
 //
 // The first failed contact is told within a second of [New], in one line that names
-// the option or variable to change; then at most one line a minute, and one when it heals:
+// the option or variable to change; then at most one line a minute for each kind of
+// trouble, and one when it heals:
 //
 //	exporter: localhost:4318 speaks HTTP/1, not gRPC: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or give its gRPC port (4317) in OTEL_EXPORTER_OTLP_ENDPOINT
 //

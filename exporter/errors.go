@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // ErrShutdown is what ForceFlush returns once Shutdown was called.
@@ -87,7 +88,10 @@ func (e *SendError) tooLarge() bool {
 // mentionsSize knows how gRPC servers say that a message is above their limit.
 func mentionsSize(s string) bool {
 	s = strings.ToLower(s)
-	for _, t := range []string{"larger than max", "exceeds maximum size", "message too large", "message length too large", "larger than the limit", "exceeds the limit"} {
+	for _, t := range []string{
+		"larger than max", "exceeds maximum size", "message too large", "message length too large",
+		"larger than the limit", "exceeds the limit",
+	} {
 		if strings.Contains(s, t) {
 			return true
 		}
@@ -98,21 +102,24 @@ func mentionsSize(s string) bool {
 // oneLine makes text from outside safe for a log line: control characters are
 // escaped and at most limit bytes are kept, whole characters only.
 func oneLine(s string, limit int) string {
-	s = strings.ToValidUTF8(s[:min(len(s), 4*limit)], "\uFFFD")
+	const mark = "…"
 	var b strings.Builder
-	for _, r := range s {
-		piece := string(r)
+	end := 0 // where the mark would go
+	for _, r := range strings.ToValidUTF8(s[:min(len(s), 4*limit)], "\uFFFD") {
 		switch {
 		case r == '\n' || r == '\r' || r == '\t':
-			piece = " "
-		case r < 0x20 || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069':
-			piece = fmt.Sprintf(`\u%04x`, r)
+			b.WriteByte(' ')
+		case unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029':
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
 		}
-		if b.Len()+len(piece) > limit-len("…") {
-			b.WriteString("…")
-			break
+		if b.Len() > limit {
+			return strings.TrimSpace(b.String()[:end]) + mark
 		}
-		b.WriteString(piece)
+		if b.Len() <= limit-len(mark) {
+			end = b.Len()
+		}
 	}
 	return strings.TrimSpace(b.String())
 }

@@ -43,7 +43,7 @@ type Exporter struct {
 	closed bool          // OnEnd refuses
 	halted chan struct{} // closed when Shutdown is done; nil before it began
 	flow   flow
-	flush  uint64        // number of the last span that goes without waiting for company
+	flush  uint64        // spans numbered below go without waiting for company
 	due    time.Time     // when those waiting go all the same; zero: none wait
 	parked []*batch      // to be sent again, the next one first
 	active []*batch      // being sent
@@ -94,8 +94,8 @@ func New(cfg Config) (*Exporter, error) {
 	}
 	e.scratch.New = func() any { return new([]byte) }
 	e.requests.New = func() any { return new(assembly) }
-	slabSize := slabSize(s.queueBytes, s.requestBytes)
-	e.queue = queue{store: &heap{size: slabSize}, slabSize: slabSize, maxBytes: s.queueBytes, maxSpans: s.queueSpans}
+	slab := slabSize(s.queueBytes, s.requestBytes)
+	e.queue = queue{store: &heap{size: slab}, slabSize: slab, maxBytes: s.queueBytes, maxSpans: s.queueSpans}
 	e.flow.requestBytes = s.requestBytes
 	for _, p := range env.Problems() {
 		e.log.warn("exporter: " + p.Error())
@@ -309,8 +309,8 @@ func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 // or ctx ends (5 s where it has no deadline). It tries at once even when the
 // collector failed before, unless the collector itself asked to wait.
 //
-// The error is a *LossError when spans were rejected or dropped meanwhile, wraps ctx's error when
-// spans are still kept, and is ErrShutdown after Shutdown.
+// The error is a *LossError when spans were rejected or dropped meanwhile, wraps
+// ctx's error when spans are still kept, and is ErrShutdown after Shutdown.
 func (e *Exporter) ForceFlush(ctx context.Context) error {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
@@ -401,8 +401,8 @@ const grace = 50 * time.Millisecond
 // counts as dropped, and nothing is sent afterwards. Call it before the SDK
 // provider's Shutdown, after which nobody hears of spans that end late.
 //
-// The error is a *LossError when spans were lost since the call. A second call waits for the first
-// and returns nil.
+// The error is a *LossError when spans were lost since the call. A second call waits
+// for the first and returns nil, or ctx's error.
 func (e *Exporter) Shutdown(ctx context.Context) error {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
@@ -433,7 +433,11 @@ func (e *Exporter) Shutdown(ctx context.Context) error {
 	e.abandon()
 	lost = e.acc.lost() - lost
 	why := e.why(late)
+	over := e.loss.end()
 	e.mu.Unlock()
+	if over != "" {
+		e.log.warn(over)
+	}
 
 	stopped := make(chan struct{})
 	go func() {

@@ -1,7 +1,9 @@
 package exporter
 
 import (
+	"cmp"
 	"context"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -68,7 +70,13 @@ func (f *flow) refused(err *SendError) {
 
 // outgrown notes that a request of size bytes was too large.
 func (f *flow) outgrown(size int) {
-	f.contacted, f.failing, f.failures, f.grown = true, false, 0, 0
+	f.contacted, f.failing, f.failures = true, false, 0
+	f.shrink(size)
+}
+
+// shrink makes the next requests smaller than one of size bytes.
+func (f *flow) shrink(size int) {
+	f.grown = 0
 	f.requestBytes = max(minRequestBytes, min(f.requestBytes, size/2))
 }
 
@@ -192,11 +200,7 @@ func (e *Exporter) cut(now time.Time) *batch {
 	if e.queue.taken >= e.flush && e.queue.pending < e.enough() && e.queue.waiting < e.enoughSpans() && !e.flow.failing {
 		return nil
 	}
-	maxSpans := e.settings.requestSpans
-	if maxSpans == 0 {
-		maxSpans = 1<<31 - 1
-	}
-	b := e.queue.take(e.enough(), maxSpans)
+	b := e.queue.take(e.enough(), cmp.Or(e.settings.requestSpans, math.MaxInt))
 	if e.queue.waiting == 0 {
 		e.due = time.Time{}
 	} else if e.due.IsZero() {
@@ -297,6 +301,7 @@ func (e *Exporter) park(b *batch, size int, err *SendError, now time.Time) {
 	// Some servers hang up on what is too large. A request that is cut off again and again
 	// goes in halves.
 	if b.failures%cutsAreSize == 0 && err.cut && b.spans > 1 && size > minRequestBytes {
+		e.flow.shrink(size)
 		first, second := e.queue.split(b)
 		e.parked = append([]*batch{first, second}, e.parked...)
 		return
@@ -324,6 +329,9 @@ func (e *Exporter) probe(p prober) {
 		return
 	}
 	e.acc.lastError = err
+	if e.flow.err == nil {
+		e.flow.err = err
+	}
 	e.mu.Unlock()
 	e.log.outcome(outcome{err: err}, e.settings.name())
 }

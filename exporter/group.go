@@ -15,9 +15,12 @@ import (
 // group is a resource and a scope, encoded once for all their spans.
 type group struct {
 	def      *otlpwire.Group
-	size     int  // bytes that it adds to a request
+	size     int  // bytes of resource, scope and their URLs
 	interned bool // shared by all spans of this resource and scope
 }
+
+// extra bounds what g adds to a request: itself, with tags and lengths.
+func (g *group) extra() int { return g.size + 32 }
 
 // maxGroups bounds the interned groups; spans beyond have a group of their own each.
 const maxGroups = 1024

@@ -24,8 +24,9 @@ type grpcSender struct{ *link }
 
 // grpcCodes are the names of the status codes, by number.
 var grpcCodes = [...]string{
-	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
-	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
+	"ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
+	"OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 }
 
 func (s *grpcSender) Send(ctx context.Context, request []byte, _ int) (int, error) {
@@ -44,6 +45,11 @@ func (s *grpcSender) Send(ctx context.Context, request []byte, _ int) (int, erro
 		s.drop()
 		return 0, s.unreachable(ctx, err, GRPC)
 	}
+	return s.read(ctx, resp, answer, err)
+}
+
+// read makes the outcome of an answer; err is what ended the reading of its body.
+func (s *grpcSender) read(ctx context.Context, resp *http.Response, answer []byte, err error) (int, error) {
 	status, found := grpcField(resp, "Grpc-Status")
 	if !found {
 		return 0, s.withoutStatus(ctx, resp, answer, err)

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-const allowedHeaders = "key=value,key=value with header names as keys and percent-encoded values, at most 64 and 32 KiB, none that the protocol sets itself"
+const allowedHeaders = "key=value,key=value with header names as keys and percent-encoded values, " +
+	"at most 64 and 32 KiB, none that the protocol sets itself"
 
 var (
 	errHeaderName     = errors.New("not a header name")

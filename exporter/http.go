@@ -30,6 +30,11 @@ func (s *httpSender) Send(ctx context.Context, request []byte, _ int) (int, erro
 		s.drop()
 		return 0, s.unreachable(ctx, err, HTTPProtobuf)
 	}
+	return s.read(resp, answer, err)
+}
+
+// read makes the outcome of an answer; err is what ended the reading of its body.
+func (s *httpSender) read(resp *http.Response, answer []byte, err error) (int, error) {
 	if resp.StatusCode/100 == 2 {
 		return s.accepted(resp, answer, err)
 	}
@@ -62,7 +67,8 @@ func (l *link) remark(err error, advice string) *SendError {
 
 // partial is the remark of a partial success.
 func (l *link) partial(rejected int64, message string) *SendError {
-	return l.remark(fmt.Errorf("%s rejected %d %s of a request: %q", l.target.name, rejected, plural(uint64(rejected), "span", "spans"), oneLine(message, 160)), "")
+	return l.remark(fmt.Errorf("%s rejected %d %s of a request: %q", l.target.name,
+		rejected, plural(uint64(rejected), "span", "spans"), oneLine(message, 160)), "")
 }
 
 // refused makes an error of an answer other than 2xx. OTLP, "Failures": 429, 502, 503
@@ -82,7 +88,8 @@ func (s *httpSender) refused(resp *http.Response, answer []byte) *SendError {
 	}
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch {
-	case strings.HasPrefix(kind, "application/grpc") || resp.Header.Get("Grpc-Status") != "" || status == http.StatusUnsupportedMediaType && strings.Contains(string(answer), "gRPC"):
+	case strings.HasPrefix(kind, "application/grpc"), resp.Header.Get("Grpc-Status") != "",
+		status == http.StatusUnsupportedMediaType && strings.Contains(string(answer), "gRPC"):
 		return s.speaksGRPC()
 	case status == http.StatusBadRequest && s.target.url.Scheme == "http" && saysHTTPS(answer):
 		return s.expectsTLS()

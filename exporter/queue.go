@@ -44,19 +44,17 @@ type queue struct {
 
 const recordHeader = 8
 
-// groupOverhead is more than tags and lengths around one resource and one scope take.
-const groupOverhead = 32
-
 // segment is a slab with records and the groups they name.
 type segment struct {
 	slab   slab
 	size   int64 // what it counts
 	buf    []byte
 	groups []*group
-	spans  int // not taken
-	head   int // offset of the first record not taken
-	extra  int // bytes that its groups add to a request
-	pins   int // batches that refer to it
+	index  map[*group]uint32 // of groups, when there are many
+	spans  int               // not taken
+	head   int               // offset of the first record not taken
+	extra  int               // bytes that its groups add to a request
+	pins   int               // batches that refer to it
 }
 
 // full reports whether there is no room for a record with a body of n bytes.
@@ -85,11 +83,9 @@ func (q *queue) push(g *group, body []byte) bool {
 			s.size += int64(g.size) // held by this segment alone: it counts as well
 			q.bytes += int64(g.size)
 		}
-		index = len(s.groups)
-		s.groups = append(s.groups, g)
-		s.extra += g.size + groupOverhead
+		index = s.list(g)
 	}
-	s.buf = binary.LittleEndian.AppendUint32(s.buf, uint32(index))
+	s.buf = binary.LittleEndian.AppendUint32(s.buf, index)
 	s.buf = binary.LittleEndian.AppendUint32(s.buf, uint32(len(body)))
 	s.buf = append(s.buf, body...)
 	s.spans++
@@ -99,17 +95,36 @@ func (q *queue) push(g *group, body []byte) bool {
 	return true
 }
 
-// maxScan bounds the search for a group in a segment; beyond it a group is listed
-// again, which costs a request some bytes.
-const maxScan = 64
+// maxScan is up to how many groups a search is faster than a map.
+const maxScan = 8
 
-func (s *segment) find(g *group) (index int, ok bool) {
-	for i := len(s.groups) - 1; i >= max(0, len(s.groups)-maxScan); i-- {
-		if s.groups[i] == g {
-			return i, true
+func (s *segment) find(g *group) (index uint32, ok bool) {
+	if len(s.groups) <= maxScan {
+		for i := len(s.groups) - 1; i >= 0; i-- {
+			if s.groups[i] == g {
+				return uint32(i), true
+			}
+		}
+		return 0, false
+	}
+	index, ok = s.index[g]
+	return index, ok
+}
+
+// list adds g to the groups of s.
+func (s *segment) list(g *group) (index uint32) {
+	index = uint32(len(s.groups))
+	s.groups = append(s.groups, g)
+	s.extra += g.extra()
+	if len(s.groups) > maxScan {
+		if s.index == nil {
+			s.index = make(map[*group]uint32)
+		}
+		for i := len(s.index); i < len(s.groups); i++ {
+			s.index[s.groups[i]] = uint32(i)
 		}
 	}
-	return 0, false
+	return index
 }
 
 // grow appends a segment with room for size bytes, or returns nil when the bound
@@ -140,6 +155,33 @@ type part struct {
 	extra  int
 }
 
+// bytes bounds what p takes in a request.
+func (p part) bytes() int { return len(p.data) + p.extra }
+
+// cut divides p into the longest run of its first records within the bounds, and the rest.
+func (p part) cut(maxBytes, maxSpans int) (run, rest part) {
+	run, rest = p, p
+	run.spans, run.extra = 0, 0
+	off := 0
+	last := uint32(math.MaxUint32)
+	for off < len(p.data) && run.spans < maxSpans {
+		end, extra := off+recordSize(p.data[off:]), run.extra
+		if g := recordGroup(p.data[off:]); g != last {
+			last = g
+			extra += p.groups[g].extra()
+		}
+		if end+extra > maxBytes {
+			break
+		}
+		off, run.extra = end, extra
+		run.spans++
+	}
+	run.data, rest.data = p.data[:off:off], p.data[off:]
+	run.extra = min(run.extra, p.extra)
+	rest.spans -= run.spans
+	return run, rest
+}
+
 // batch is what one request carries.
 type batch struct {
 	parts []part
@@ -154,8 +196,8 @@ type batch struct {
 }
 
 // take removes the oldest records, as many as fit into maxBytes and maxSpans, at
-// least one. It returns nil when the queue is empty. Where the bytes are what ends
-// the batch, it ends with a segment, so that no record has to be looked at.
+// least one. It returns nil when the queue is empty. Only in the segment where the
+// batch ends does it look at single records.
 func (q *queue) take(maxBytes, maxSpans int) *batch {
 	if q.waiting == 0 {
 		return nil
@@ -165,17 +207,25 @@ func (q *queue) take(maxBytes, maxSpans int) *batch {
 		if s.spans == 0 {
 			continue
 		}
-		data, spans := s.buf[s.head:len(s.buf):len(s.buf)], s.spans
-		room, left := maxBytes-b.bytes-s.extra, maxSpans-b.spans
-		if left <= 0 || b.spans > 0 && len(data) > room {
+		p := part{seg: s, data: s.buf[s.head:len(s.buf):len(s.buf)], groups: s.groups, spans: s.spans, extra: s.extra}
+		room, left := maxBytes-b.bytes, maxSpans-b.spans
+		whole := p.bytes() <= room && p.spans <= left
+		if !whole {
+			run, _ := p.cut(room, left)
+			if run.spans == 0 && b.spans > 0 {
+				break
+			}
+			if run.spans == 0 {
+				run, _ = p.cut(math.MaxInt, 1)
+			}
+			p = run
+		}
+		b.add(p)
+		s.pins++
+		q.advance(s, len(p.data), p.spans)
+		if !whole {
 			break
 		}
-		if len(data) > room || spans > left {
-			data, spans = cut(data, room, left)
-		}
-		b.add(part{seg: s, data: data, groups: s.groups, spans: spans, extra: s.extra})
-		s.pins++
-		q.advance(s, len(data), spans)
 	}
 	return b
 }
@@ -189,20 +239,7 @@ func (q *queue) advance(s *segment, bytes, spans int) {
 	q.taken += uint64(spans)
 }
 
-// cut returns the longest run of records at the start of data within the bounds, at
-// least one record, and how many these are.
-func cut(data []byte, maxBytes, maxSpans int) (run []byte, spans int) {
-	off := 0
-	for off < len(data) {
-		end := off + recordSize(data[off:])
-		if spans > 0 && (end > maxBytes || spans >= maxSpans) {
-			break
-		}
-		off = end
-		spans++
-	}
-	return data[:off:off], spans
-}
+func recordGroup(data []byte) uint32 { return binary.LittleEndian.Uint32(data) }
 
 func recordSize(data []byte) int {
 	return recordHeader + int(binary.LittleEndian.Uint32(data[4:]))
@@ -265,8 +302,9 @@ func (q *queue) collect() {
 			keep = append(keep, s)
 		case last && cap(s.buf) == q.slabSize:
 			q.bytes -= s.size - int64(cap(s.buf))
-			*s = segment{slab: s.slab, buf: s.buf[:0], groups: s.groups[:0], size: int64(cap(s.buf))}
-			clear(s.groups[:cap(s.groups)])
+			clear(s.groups)
+			clear(s.index)
+			*s = segment{slab: s.slab, buf: s.buf[:0], groups: s.groups[:0], index: s.index, size: int64(cap(s.buf))}
 			keep = append(keep, s)
 		default:
 			q.bytes -= s.size
@@ -291,12 +329,9 @@ func (q *queue) split(b *batch) (first, second *batch) {
 		case left >= p.spans:
 			first.add(p)
 		default:
-			run, n := cut(p.data, len(p.data), left)
-			rest := p
-			rest.data, rest.spans = p.data[len(run):], p.spans-n
-			p.data, p.spans = run, n
+			run, rest := p.cut(math.MaxInt, left)
 			p.seg.pins++ // two batches refer to it now
-			first.add(p)
+			first.add(run)
 			second.add(rest)
 		}
 	}
@@ -307,14 +342,14 @@ func (q *queue) split(b *batch) (first, second *batch) {
 func (b *batch) add(p part) {
 	b.parts = append(b.parts, p)
 	b.spans += p.spans
-	b.bytes += len(p.data) + p.extra
+	b.bytes += p.bytes()
 }
 
 // assemble fills w with the records of b. The bytes stay the queue's until b is released.
 func (b *batch) assemble(w *otlpwire.Batch) {
 	for _, p := range b.parts {
 		for data := p.data; len(data) > 0; {
-			g := p.groups[binary.LittleEndian.Uint32(data)]
+			g := p.groups[recordGroup(data)]
 			end := recordSize(data)
 			w.Add(g.def, data[recordHeader:end:end], math.MaxInt)
 			data = data[end:]

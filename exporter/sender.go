@@ -47,7 +47,8 @@ func (o outcome) accepted() bool {
 func send(ctx context.Context, s Sender, request []byte, spans int) (o outcome) {
 	defer func() {
 		if v := recover(); v != nil {
-			o = outcome{panicked: true, err: &SendError{Code: DropPanic, Err: fmt.Errorf("the Sender panicked: %s", oneLine(fmt.Sprint(v), 200))}}
+			err := fmt.Errorf("the Sender panicked: %s", oneLine(fmt.Sprint(v), 200))
+			o = outcome{panicked: true, err: &SendError{Code: DropPanic, Err: err}}
 		}
 	}()
 	rejected, err := s.Send(ctx, request, spans)

@@ -1,11 +1,9 @@
 package middleware
 
 import (
-	"strings"
 	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
-	otelprop "go.opentelemetry.io/otel/propagation"
 )
 
 // attrs collects a span's attributes. Lists go round in a pool, since the SDK
@@ -42,39 +40,3 @@ func (a *attrs) put() {
 	a.list = a.list[:0]
 	attrsPool.Put(a)
 }
-
-// header returns the value of a header that Envoy keeps in one slot: its lines
-// joined with a comma, empty ones dropped (O-4), and whether it is there at all.
-// name is in canonical form.
-func header(c otelprop.TextMapCarrier, name string) (string, bool) {
-	var lines []string
-	switch c := c.(type) {
-	case otelprop.HeaderCarrier:
-		lines = c[name]
-	case otelprop.ValuesGetter:
-		lines = c.Values(strings.ToLower(name))
-	default:
-		v := c.Get(strings.ToLower(name))
-		return v, v != ""
-	}
-	switch len(lines) {
-	case 0:
-		return "", false
-	case 1:
-		return lines[0], true
-	}
-	var b strings.Builder
-	for _, l := range lines {
-		if l == "" || b.Len() > maxSlot {
-			continue
-		}
-		if b.Len() > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(l)
-	}
-	return b.String(), true
-}
-
-// maxSlot bounds what is joined: any longer value is refused by what reads it.
-const maxSlot = 1 << 10

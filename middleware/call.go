@@ -14,6 +14,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/meshtrace/meshtrace/internal/failure"
+	"github.com/meshtrace/meshtrace/internal/headers"
 	"github.com/meshtrace/meshtrace/internal/reqctx"
 	"github.com/meshtrace/meshtrace/internal/semconv"
 	"github.com/meshtrace/meshtrace/propagation"
@@ -155,18 +157,14 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	s.Peer = in.Peer
 	s.Sampling = uint8(ext.Sampling)
 	s.Remote = ext.SpanContext
-	if in.Carrier != nil {
-		s.ClientTraceID, s.HasClientTraceID = header(in.Carrier, requestid.HeaderClientTraceID)
-		if len(s.ClientTraceID) > requestid.MaxLen {
-			s.ClientTraceID = s.ClientTraceID[:requestid.MaxLen]
-		}
-		_, s.ForceTrace = header(in.Carrier, requestid.HeaderForceTrace)
-	}
+	src := headers.NewSource(in.Carrier)
+	ids := src.IDs()
+	s.ClientTraceID, s.HasClientTraceID, s.ForceTrace = ids.ClientTrace, ids.HasClientTrace, ids.Force
 	c.Call = Call{tracing: t, state: s, server: true, owned: true, kind: in.Kind, method: in.Method, rpc: strings.HasPrefix(in.Method, "/")}
 	if c.kind == trace.SpanKindUnspecified {
 		c.kind = trace.SpanKindServer
 	}
-	id := t.decide(in, c, parent)
+	id := t.decide(in, c, parent, ids.Request)
 
 	if c.decision.Write {
 		id = id.WithReason(c.decision.Reason)
@@ -193,11 +191,7 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 
 // decide settles the request id and the sampling decision and returns the id as
 // it was before its digit is written.
-func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext) requestid.ID {
-	var arrived string
-	if in.Carrier != nil {
-		arrived, _ = header(in.Carrier, requestid.Header)
-	}
+func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, arrived string) requestid.ID {
 	id, change := t.policy.Next(arrived, false)
 	c.change = change
 	t.ids[change].Add(1)
@@ -370,13 +364,10 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 		if r := c.state.Route(); r != "" {
 			route = r
 		}
-		if o.Err == nil {
-			o.Err = c.state.Error()
-		}
 	}
 	attrs := c.tracing.attrs()
 	if route != "" && !c.rpc {
-		route = routeOf(route)
+		route = semconv.Cut(semconv.Route(route), maxPath)
 		c.span.SetName(span.HTTPName(c.method, route))
 		attrs.add(semconv.HTTPRoute.String(route))
 	}
@@ -403,15 +394,11 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 			attrs.add(semconv.EnvoyRetryCount.String(strconv.Itoa(u.Attempt - 1)))
 		}
 	}
-	var status span.Status
-	if o.GRPCStatus == "" {
-		status = c.tracing.status.HTTP(c.kind, o.HTTPStatus, o.Err)
-	} else { // S-2: gRPC's word is the last
-		code := grpcCode(o.GRPCStatus)
-		attrs.add(semconv.RPCResponseStatusCode.String(span.GRPCCode(code)))
-		status = c.tracing.status.GRPC(c.kind, code, o.Err)
+	if o.GRPCStatus != "" {
+		attrs.add(semconv.RPCResponseStatusCode.String(span.GRPCCode(grpcCode(o.GRPCStatus))))
 	}
-	if _, ok := o.Err.(*panicError); ok && status.Code == codes.Error {
+	status := c.status(o)
+	if failure.IsPanic(o.Err) && status.Code == codes.Error {
 		status = span.Semconv.HTTP(c.kind, 0, o.Err) // what it was says more than 500
 	}
 	if status.ErrorType != "" {
@@ -425,6 +412,23 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 		c.span.SetStatus(status.Code, status.Description)
 	}
 	c.span.End(opts...)
+}
+
+// status maps the outcome to the span's status.
+func (c *Call) status(o *Outcome) (status span.Status) {
+	m := c.tracing.status
+	of := func(err error) span.Status { return m.HTTP(c.kind, o.HTTPStatus, err) }
+	if o.GRPCStatus != "" { // S-2: gRPC's word is the last
+		of = func(err error) span.Status { return m.GRPC(c.kind, grpcCode(o.GRPCStatus), err) }
+	}
+	status = of(o.Err)
+	if !c.server || status.Code == codes.Error {
+		return status
+	}
+	if err := c.state.Error(); err != nil {
+		return span.Semconv.HTTP(c.kind, 0, err) // span.SetError: failed whatever the codes say
+	}
+	return status
 }
 
 // grpcCode reads a grpc-status; what is no number is UNKNOWN, as gRPC has it.

@@ -135,3 +135,19 @@ func TestCallInsideUntraced(t *testing.T) {
 	client.End(middleware.Outcome{Err: errors.New("no span of its own")})
 	server.End(middleware.Outcome{})
 }
+
+// TestCallSetError: the program's word that a request failed counts beside a status
+// that is none of an error.
+func TestCallSetError(t *testing.T) {
+	for _, o := range []middleware.Outcome{{HTTPStatus: 404}, {GRPCStatus: "5", Err: errors.New("not found")}, {}} {
+		tracing, rec := setup(t, middleware.Config{})
+		ctx, call := tracing.StartServer(context.Background(), middleware.Incoming{Method: "/a.B/C"})
+		span.SetError(ctx, context.DeadlineExceeded)
+		call.End(o)
+		s := one(t, rec)
+		if s.Status().Code != codes.Error {
+			t.Errorf("outcome %+v: status = %v, want Error", o, s.Status())
+		}
+		wantAttrs(t, s, map[string]string{"error.type": "context.DeadlineExceeded"})
+	}
+}

@@ -2,8 +2,6 @@ package middleware
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"reflect"
@@ -11,6 +9,7 @@ import (
 
 	otelprop "go.opentelemetry.io/otel/propagation"
 
+	"github.com/meshtrace/meshtrace/internal/failure"
 	"github.com/meshtrace/meshtrace/internal/reqctx"
 	"github.com/meshtrace/meshtrace/internal/respwriter"
 	"github.com/meshtrace/meshtrace/internal/semconv"
@@ -101,37 +100,13 @@ func (h *handler) serve(c *httpCall, w http.ResponseWriter, r *http.Request) {
 	c.finish(r, nil, true)
 }
 
-// panicError is the error of a handler that panicked.
-type panicError struct{ value any }
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %.200v", e.value) }
-
-// Unwrap returns the panic's value if that is an error, so that error.type is its type.
-func (e *panicError) Unwrap() error {
-	err, _ := e.value.(error)
-	return err
-}
-
-// ErrorType is the error.type of a panic whose value is no error.
-func (e *panicError) ErrorType() string {
-	if e.Unwrap() != nil {
-		return ""
-	}
-	return "panic"
-}
-
-var errGoexit = errors.New("the handler ended its goroutine")
-
 // panicked returns the error of a handler that did not return; nil for
 // http.ErrAbortHandler, a way to end a response and no fault of the program.
 func panicked(v any) error {
-	switch v {
-	case nil:
-		return errGoexit
-	case http.ErrAbortHandler:
+	if v == http.ErrAbortHandler {
 		return nil
 	}
-	return &panicError{v}
+	return failure.Of(v)
 }
 
 // finish ends the call with what the recorder saw; returned tells whether the
@@ -166,13 +141,13 @@ func (c *httpCall) describe(r *http.Request) {
 	}
 	a.add(semconv.URLScheme.String(schemeOf(r)))
 	if r.Method != http.MethodConnect {
-		a.add(semconv.URLPath.String(cut(r.URL.Path, maxPath)))
+		a.add(semconv.URLPath.String(semconv.Cut(r.URL.Path, maxPath)))
 	}
 	if r.URL.RawQuery != "" {
-		a.add(semconv.URLQuery.String(redactQuery(cut(r.URL.RawQuery, maxPath))))
+		a.add(semconv.URLQuery.String(redactQuery(semconv.Cut(r.URL.RawQuery, maxPath))))
 	}
 	if host, port := splitHost(hostOf(r)); host != "" {
-		a.add(semconv.ServerAddress.String(cut(host, maxHost)))
+		a.add(semconv.ServerAddress.String(semconv.Cut(host, maxHost)))
 		if port != 0 {
 			a.add(semconv.ServerPort.Int(port))
 		}
@@ -188,7 +163,7 @@ func (c *httpCall) describe(r *http.Request) {
 		}
 	}
 	if ua := r.UserAgent(); ua != "" {
-		a.add(semconv.UserAgentOriginal.String(cut(ua, maxAgent)))
+		a.add(semconv.UserAgentOriginal.String(semconv.Cut(ua, maxAgent)))
 	}
 	c.Call.span.SetAttributes(a.list...)
 	a.put()

@@ -118,6 +118,7 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	switch {
 	case t.disabled:
 		t.setting("SDK", "disabled", "OTEL_SDK_DISABLED")
+		processors = t.given(&cfg) // they get no span, and are shut down all the same
 	case cfg.TracerProvider != nil:
 		t.setting("TracerProvider", "the caller's", "Config")
 	default:
@@ -189,13 +190,17 @@ func (t *Tracing) processors(env *otelenv.Reader, cfg *Config) ([]sdktrace.SpanP
 			list = append(list, exporter.Console(os.Stdout))
 		}
 	}
+	return append(list, t.given(cfg)...), nil
+}
+
+// given returns the processors that cfg has, and notes the exporters among them.
+func (t *Tracing) given(cfg *Config) []sdktrace.SpanProcessor {
 	for _, p := range cfg.Processors {
 		if e, ok := p.(*exporter.Exporter); ok {
 			t.exporters = append(t.exporters, e)
 		}
-		list = append(list, p)
 	}
-	return list, nil
+	return cfg.Processors
 }
 
 // exporterNames reads OTEL_TRACES_EXPORTER, a comma list of otlp, console and none.

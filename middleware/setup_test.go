@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/meshtrace/meshtrace/exporter"
 	"github.com/meshtrace/meshtrace/middleware"
 	"github.com/meshtrace/meshtrace/sampler"
 )
@@ -206,6 +208,24 @@ func TestSetupDisabled(t *testing.T) {
 	}
 	if got.Get("Traceparent") != traceparent || got.Get("X-Request-Id") != plainID {
 		t.Errorf("upstream got %q and %q, want both as they came", got.Get("Traceparent"), got.Get("X-Request-Id"))
+	}
+}
+
+// TestSetupDisabledShutdown: processors of the program's are ended all the same.
+func TestSetupDisabledShutdown(t *testing.T) {
+	e, err := exporter.New(exporter.Config{Sender: acceptAll{}, Getenv: environment(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracing, _ := setup(t, middleware.Config{
+		Processors: []sdktrace.SpanProcessor{e},
+		Getenv:     environment(map[string]string{"OTEL_SDK_DISABLED": "true"}),
+	})
+	if err := tracing.Shutdown(context.Background()); err != nil {
+		t.Fatalf("Shutdown: %v", err)
+	}
+	if err := e.ForceFlush(context.Background()); !errors.Is(err, exporter.ErrShutdown) {
+		t.Errorf("ForceFlush of the exporter after Shutdown = %v, want %v", err, exporter.ErrShutdown)
 	}
 }
 

@@ -94,7 +94,7 @@ func (c *Call) describe(req *http.Request, method, original string) {
 	if port == 0 {
 		port = map[string]int{"http": 80, "https": 443}[req.URL.Scheme]
 	}
-	a.add(semconv.ServerAddress.String(cut(host, maxHost)))
+	a.add(semconv.ServerAddress.String(semconv.Cut(host, maxHost)))
 	if port != 0 {
 		a.add(semconv.ServerPort.Int(port))
 	}

@@ -2,10 +2,11 @@ package middleware
 
 import (
 	"net"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/meshtrace/meshtrace/internal/semconv"
 )
 
 // Bounds in bytes of what a request may put into attributes.
@@ -16,39 +17,13 @@ const (
 	maxMethod = 32
 )
 
-// cut returns s cut to max bytes, at a character's end.
-func cut(s string, max int) string {
-	if len(s) <= max {
-		return s
-	}
-	for max > 0 && s[max]&0xC0 == 0x80 {
-		max--
-	}
-	return s[:max]
-}
-
-// methodOf returns the method to record, and the original where that is not one
-// of the known ones: those of RFC 9110, PATCH and QUERY.
+// methodOf returns the method to record, and the original where that is not known.
 func methodOf(m string) (method, original string) {
-	switch m {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
-		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace, "QUERY":
-		return m, ""
-	case "":
-		return http.MethodGet, "" // what a client sends for it
+	method, known := semconv.Method(m)
+	if !known {
+		original = semconv.Cut(m, maxMethod)
 	}
-	return "_OTHER", cut(m, maxMethod)
-}
-
-// routeOf returns the path part of a ServeMux pattern "[METHOD ][HOST]/[PATH]".
-func routeOf(pattern string) string {
-	if _, rest, ok := strings.Cut(pattern, " "); ok {
-		pattern = strings.TrimLeft(rest, " \t")
-	}
-	if i := strings.IndexByte(pattern, '/'); i > 0 {
-		pattern = pattern[i:]
-	}
-	return cut(pattern, maxPath)
+	return method, original
 }
 
 // protocolVersion is network.protocol.version of HTTP.
@@ -134,12 +109,12 @@ func mayHoldSecret(q string) bool {
 func fullURL(u *url.URL) string {
 	query := redactQuery(u.RawQuery)
 	if u.User == nil && query == u.RawQuery {
-		return cut(u.String(), maxPath)
+		return semconv.Cut(u.String(), maxPath)
 	}
 	c := *u
 	c.RawQuery = query
 	if u.User != nil {
 		c.User = url.UserPassword(redacted, redacted)
 	}
-	return cut(c.String(), maxPath)
+	return semconv.Cut(c.String(), maxPath)
 }

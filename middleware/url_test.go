@@ -2,9 +2,7 @@ package middleware
 
 import (
 	"net/url"
-	"strings"
 	"testing"
-	"unicode/utf8"
 )
 
 func TestRedactQuery(t *testing.T) {
@@ -48,32 +46,6 @@ func TestFullURL(t *testing.T) {
 		}
 		if u.String() != in {
 			t.Errorf("fullURL(%q) changed its argument to %q", in, u)
-		}
-	}
-}
-
-func TestCut(t *testing.T) {
-	for _, s := range []string{"", "abc", strings.Repeat("é", 20), strings.Repeat("\xff", 20), strings.Repeat("€", 7)} {
-		for max := range 12 {
-			got := cut(s, max)
-			if len(got) > max || !strings.HasPrefix(s, got) || (utf8.ValidString(s) && !utf8.ValidString(got)) {
-				t.Errorf("cut(%q, %d) = %q", s, max, got)
-			}
-		}
-	}
-}
-
-func TestRouteOf(t *testing.T) {
-	for in, want := range map[string]string{
-		"GET /a/{b}":       "/a/{b}",
-		"GET a.example/b/": "/b/",
-		"/{$}":             "/{$}",
-		"a.example/":       "/",
-		"POST \t/x":        "/x",
-		"custom-route":     "custom-route",
-	} {
-		if got := routeOf(in); got != want {
-			t.Errorf("routeOf(%q) = %q, want %q", in, got, want)
 		}
 	}
 }

@@ -42,7 +42,7 @@ type Parsed struct {
 func ParseB3(v string) (Parsed, error) {
 	var p b3Parts
 	if offset, rule := p.parseSingle(v); rule != "" {
-		return Parsed{}, fault{b3Header.lower, v, offset, rule}.err()
+		return Parsed{}, fault{b3Header.Lower, v, offset, rule}.err()
 	}
 	return p.parsed(), nil
 }
@@ -138,7 +138,7 @@ func (p *b3Parts) parseSingle(v string) (offset int, rule string) {
 // parseMulti reads the values of the x-b3-* headers.
 func (p *b3Parts) parseMulti(traceID, spanID, parentID, sampled, flags string) fault {
 	if !p.decodeSampled(sampled) {
-		return fault{b3SampledHeader.lower, sampled, 0, ruleB3Sampled}
+		return fault{b3SampledHeader.Lower, sampled, 0, ruleB3Sampled}
 	}
 	if flags == "1" {
 		p.sampling = Debug
@@ -147,25 +147,25 @@ func (p *b3Parts) parseMulti(traceID, spanID, parentID, sampled, flags string) f
 	case traceID == "" && spanID == "" && parentID == "":
 		return fault{}
 	case traceID == "":
-		return fault{b3TraceIDHeader.lower, "", 0, ruleB3IDs}
+		return fault{b3TraceIDHeader.Lower, "", 0, ruleB3IDs}
 	case spanID == "":
-		return fault{b3SpanIDHeader.lower, "", 0, ruleB3IDs}
+		return fault{b3SpanIDHeader.Lower, "", 0, ruleB3IDs}
 	case len(traceID) != 16 && len(traceID) != 32:
-		return fault{b3TraceIDHeader.lower, traceID, min(len(traceID), 32), ruleB3Trace}
+		return fault{b3TraceIDHeader.Lower, traceID, min(len(traceID), 32), ruleB3Trace}
 	case len(spanID) != 16:
-		return fault{b3SpanIDHeader.lower, spanID, min(len(spanID), 16), ruleB3Span}
+		return fault{b3SpanIDHeader.Lower, spanID, min(len(spanID), 16), ruleB3Span}
 	case parentID != "" && len(parentID) != 16:
-		return fault{b3ParentHeader.lower, parentID, min(len(parentID), 16), ruleB3Parent}
+		return fault{b3ParentHeader.Lower, parentID, min(len(parentID), 16), ruleB3Parent}
 	}
 	if at, ok := p.decodeTrace(traceID); !ok {
-		return fault{b3TraceIDHeader.lower, traceID, at, ruleB3Trace}
+		return fault{b3TraceIDHeader.Lower, traceID, at, ruleB3Trace}
 	}
 	if at, ok := decodeB3(&p.span, spanID); !ok || !p.span.IsValid() {
-		return fault{b3SpanIDHeader.lower, spanID, at, ruleB3Span}
+		return fault{b3SpanIDHeader.Lower, spanID, at, ruleB3Span}
 	}
 	if parentID != "" {
 		if at, ok := decodeB3(&p.parent, parentID); !ok {
-			return fault{b3ParentHeader.lower, parentID, at, ruleB3Parent}
+			return fault{b3ParentHeader.Lower, parentID, at, ruleB3Parent}
 		}
 	}
 	if p.sampling == Unstated {

@@ -47,7 +47,7 @@ func parseBaggage(lines []string) (baggage.Baggage, fault) {
 	)
 	blame := func(line string, offset int, rule string) {
 		if first.rule == "" {
-			first = fault{baggageHeader.lower, line, offset, rule}
+			first = fault{baggageHeader.Lower, line, offset, rule}
 		}
 	}
 read:

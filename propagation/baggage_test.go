@@ -181,7 +181,7 @@ func TestBaggageValue(t *testing.T) {
 func TestBaggageNewestGo(t *testing.T) {
 	for name, cfg := range map[string]Config{"with ids": {}, "alone": {NoRequestID: true}} {
 		p := mustNew(t, cfg)
-		in := headers("baggage", "z=1,y=2", "x-request-id", requestUUID)
+		in := headerSet("baggage", "z=1,y=2", "x-request-id", requestUUID)
 		ctx := p.Extract(t.Context(), otelprop.HeaderCarrier(in))
 		b := baggage.FromContext(ctx)
 		for i := range 63 {

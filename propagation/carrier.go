@@ -1,51 +1,10 @@
 package propagation
 
-import otelprop "go.opentelemetry.io/otel/propagation"
+import (
+	otelprop "go.opentelemetry.io/otel/propagation"
 
-// source reads header lines from any carrier. An http.Header is indexed by its
-// canonical keys, which costs neither a call through an interface nor an allocation.
-type source struct {
-	header  otelprop.HeaderCarrier
-	values  otelprop.ValuesGetter
-	carrier otelprop.TextMapCarrier
-	one     [1]string
-}
-
-func newSource(carrier otelprop.TextMapCarrier) source {
-	switch c := carrier.(type) {
-	case nil:
-		return source{}
-	case otelprop.HeaderCarrier:
-		return source{header: c}
-	case otelprop.ValuesGetter:
-		return source{values: c}
-	}
-	return source{carrier: carrier}
-}
-
-// lines returns all lines of h, in order. Carriers without ValuesGetter have one at
-// most, and cannot tell an empty one from none.
-func (s *source) lines(h *header) []string {
-	switch {
-	case s.header != nil:
-		return s.header[h.canonical]
-	case s.values != nil:
-		return s.values.Values(h.lower)
-	case s.carrier != nil:
-		if s.one[0] = s.carrier.Get(h.lower); s.one[0] != "" {
-			return s.one[:]
-		}
-	}
-	return nil
-}
-
-// first returns the first line of h, "" when there is none.
-func (s *source) first(h *header) string {
-	if lines := s.lines(h); len(lines) > 0 {
-		return lines[0]
-	}
-	return ""
-}
+	"github.com/meshtrace/meshtrace/internal/headers"
+)
 
 // sink writes headers to any carrier.
 type sink struct {
@@ -66,25 +25,25 @@ func newSink(carrier otelprop.TextMapCarrier) (sink, bool) {
 }
 
 // set replaces all lines of h with v.
-func (k *sink) set(h *header, v string) {
+func (k *sink) set(h *headers.Name, v string) {
 	if k.header == nil {
-		k.carrier.Set(h.lower, v)
+		k.carrier.Set(h.Lower, v)
 		return
 	}
 	if len(k.slots) == 0 {
 		k.slots = make([]string, 2) // a trace header and a request id
 	}
 	k.slots[0] = v
-	k.header[h.canonical] = k.slots[:1:1]
+	k.header[h.Canonical] = k.slots[:1:1]
 	k.slots = k.slots[1:]
 }
 
 // get returns the first line of h, "" when there is none.
-func (k *sink) get(h *header) string {
+func (k *sink) get(h *headers.Name) string {
 	if k.header == nil {
-		return k.carrier.Get(h.lower)
+		return k.carrier.Get(h.Lower)
 	}
-	if lines := k.header[h.canonical]; len(lines) > 0 {
+	if lines := k.header[h.Canonical]; len(lines) > 0 {
 		return lines[0]
 	}
 	return ""
@@ -92,12 +51,12 @@ func (k *sink) get(h *header) string {
 
 // remove removes h from the two carriers of OpenTelemetry; the interface has no
 // word for it.
-func (k *sink) remove(h *header) {
+func (k *sink) remove(h *headers.Name) {
 	if k.header != nil {
-		if k.header[h.canonical] != nil { // a look costs half of what delete costs
-			delete(k.header, h.canonical)
+		if k.header[h.Canonical] != nil { // a look costs half of what delete costs
+			delete(k.header, h.Canonical)
 		}
 	} else if m, ok := k.carrier.(otelprop.MapCarrier); ok {
-		delete(m, h.lower)
+		delete(m, h.Lower)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"go.opentelemetry.io/otel/baggage"
 	otelprop "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/meshtrace/meshtrace/internal/headers"
 )
 
 // Extraction is what the headers of one request say.
@@ -38,7 +40,7 @@ type Extraction struct {
 // and baggage are lists; of b3 and x-b3-* the first line counts (O-4).
 func (p *Propagator) Read(carrier otelprop.TextMapCarrier) Extraction {
 	var x Extraction
-	src := newSource(carrier)
+	src := headers.NewSource(carrier)
 	for _, f := range p.extract {
 		switch f {
 		case TraceContext:
@@ -50,7 +52,7 @@ func (p *Propagator) Read(carrier otelprop.TextMapCarrier) Extraction {
 		}
 	}
 	if p.readBaggage {
-		if lines := src.lines(&baggageHeader); len(lines) > 0 {
+		if lines := src.Lines(&baggageHeader); len(lines) > 0 {
 			var f fault
 			x.Baggage, f = parseBaggage(lines)
 			x.refuse(f)
@@ -59,21 +61,21 @@ func (p *Propagator) Read(carrier otelprop.TextMapCarrier) Extraction {
 	return x
 }
 
-func (x *Extraction) readTraceContext(src *source) {
-	lines := src.lines(&traceparentHeader)
+func (x *Extraction) readTraceContext(src *headers.Source) {
+	lines := src.Lines(&traceparentHeader)
 	switch {
 	case len(lines) == 0 || len(lines) == 1 && lines[0] == "":
 		return
 	case len(lines) > 1:
-		x.refuse(fault{traceparentHeader.lower, lines[0], 0, ruleTraceparentLines})
+		x.refuse(fault{traceparentHeader.Lower, lines[0], 0, ruleTraceparentLines})
 		return
 	}
 	var c trace.SpanContextConfig
 	if offset, rule := parseTraceparent(lines[0], &c); rule != "" {
-		x.refuse(fault{traceparentHeader.lower, lines[0], offset, rule}) // and tracestate is not looked at
+		x.refuse(fault{traceparentHeader.Lower, lines[0], offset, rule}) // and tracestate is not looked at
 		return
 	}
-	if lines := src.lines(&tracestateHeader); len(lines) > 0 {
+	if lines := src.Lines(&tracestateHeader); len(lines) > 0 {
 		var f fault
 		c.TraceState, f = parseTracestate(lines)
 		x.refuse(f)
@@ -81,28 +83,28 @@ func (x *Extraction) readTraceContext(src *source) {
 	x.take(TraceContext, trace.NewSpanContext(c), Unstated)
 }
 
-func (x *Extraction) readB3(src *source) {
-	v := src.first(&b3Header)
+func (x *Extraction) readB3(src *headers.Source) {
+	v := src.First(&b3Header)
 	if v == "" {
 		return
 	}
 	var p b3Parts
 	if offset, rule := p.parseSingle(v); rule != "" {
-		x.refuse(fault{b3Header.lower, v, offset, rule})
+		x.refuse(fault{b3Header.Lower, v, offset, rule})
 		return
 	}
 	x.take(B3, p.spanContext(), p.sampling)
 }
 
-func (x *Extraction) readB3Multi(src *source) {
-	traceID := src.first(&b3TraceIDHeader)
-	sampled := src.first(&b3SampledHeader)
-	flags := src.first(&b3FlagsHeader)
+func (x *Extraction) readB3Multi(src *headers.Source) {
+	traceID := src.First(&b3TraceIDHeader)
+	sampled := src.First(&b3SampledHeader)
+	flags := src.First(&b3FlagsHeader)
 	if traceID == "" && sampled == "" && flags == "" {
 		return // a lone span id says nothing
 	}
 	var p b3Parts
-	if f := p.parseMulti(traceID, src.first(&b3SpanIDHeader), src.first(&b3ParentHeader), sampled, flags); f.rule != "" {
+	if f := p.parseMulti(traceID, src.First(&b3SpanIDHeader), src.First(&b3ParentHeader), sampled, flags); f.rule != "" {
 		x.refuse(f)
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/meshtrace/meshtrace/internal/headers"
 )
 
 // Format is one way of writing context into headers. The zero value is none.
@@ -38,39 +40,29 @@ func (f Format) String() string {
 // valid reports whether f is one of the constants.
 func (f Format) valid() bool { return f >= TraceContext && f <= Baggage }
 
-// header is the name of a header in the two spellings that carriers want.
-type header struct {
-	canonical string // the key in an http.Header
-	lower     string // everywhere else: gRPC metadata, maps, queues
-}
-
 var (
-	traceparentHeader = header{"Traceparent", "traceparent"}
-	tracestateHeader  = header{"Tracestate", "tracestate"}
-	b3Header          = header{"B3", "b3"}
-	b3TraceIDHeader   = header{"X-B3-Traceid", "x-b3-traceid"}
-	b3SpanIDHeader    = header{"X-B3-Spanid", "x-b3-spanid"}
-	b3ParentHeader    = header{"X-B3-Parentspanid", "x-b3-parentspanid"}
-	b3SampledHeader   = header{"X-B3-Sampled", "x-b3-sampled"}
-	b3FlagsHeader     = header{"X-B3-Flags", "x-b3-flags"}
-	baggageHeader     = header{"Baggage", "baggage"}
-
-	requestIDHeader     = header{"X-Request-Id", "x-request-id"}
-	clientTraceIDHeader = header{"X-Client-Trace-Id", "x-client-trace-id"}
-	forceTraceHeader    = header{"X-Envoy-Force-Trace", "x-envoy-force-trace"}
+	traceparentHeader = headers.Name{Canonical: "Traceparent", Lower: "traceparent"}
+	tracestateHeader  = headers.Name{Canonical: "Tracestate", Lower: "tracestate"}
+	b3Header          = headers.Name{Canonical: "B3", Lower: "b3"}
+	b3TraceIDHeader   = headers.Name{Canonical: "X-B3-Traceid", Lower: "x-b3-traceid"}
+	b3SpanIDHeader    = headers.Name{Canonical: "X-B3-Spanid", Lower: "x-b3-spanid"}
+	b3ParentHeader    = headers.Name{Canonical: "X-B3-Parentspanid", Lower: "x-b3-parentspanid"}
+	b3SampledHeader   = headers.Name{Canonical: "X-B3-Sampled", Lower: "x-b3-sampled"}
+	b3FlagsHeader     = headers.Name{Canonical: "X-B3-Flags", Lower: "x-b3-flags"}
+	baggageHeader     = headers.Name{Canonical: "Baggage", Lower: "baggage"}
 )
 
 // headers returns every header that belongs to f.
-func (f Format) headers() []header {
+func (f Format) headers() []headers.Name {
 	switch f {
 	case TraceContext:
-		return []header{traceparentHeader, tracestateHeader}
+		return []headers.Name{traceparentHeader, tracestateHeader}
 	case B3:
-		return []header{b3Header}
+		return []headers.Name{b3Header}
 	case B3Multi:
-		return []header{b3TraceIDHeader, b3SpanIDHeader, b3ParentHeader, b3SampledHeader, b3FlagsHeader}
+		return []headers.Name{b3TraceIDHeader, b3SpanIDHeader, b3ParentHeader, b3SampledHeader, b3FlagsHeader}
 	case Baggage:
-		return []header{baggageHeader}
+		return []headers.Name{baggageHeader}
 	}
 	return nil
 }
@@ -82,7 +74,7 @@ func Headers(formats ...Format) []string {
 	var names []string
 	for _, f := range formats {
 		for _, h := range f.headers() {
-			names = append(names, h.canonical)
+			names = append(names, h.Canonical)
 		}
 	}
 	return names

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/meshtrace/meshtrace/requestid"
+
+	"github.com/meshtrace/meshtrace/internal/headers"
 )
 
 func TestParseFormats(t *testing.T) {
@@ -70,21 +72,21 @@ func TestFormatNames(t *testing.T) {
 // TestHeaderNames holds both spellings of every header: a key that is not canonical
 // would never be found in an http.Header.
 func TestHeaderNames(t *testing.T) {
-	all := []header{requestIDHeader, clientTraceIDHeader, forceTraceHeader}
+	all := []headers.Name{headers.RequestID, headers.ClientTraceID, headers.ForceTrace}
 	for i, want := range []string{requestid.Header, requestid.HeaderClientTraceID, requestid.HeaderForceTrace} {
-		if all[i].canonical != want {
-			t.Errorf("header %q, package requestid has %q", all[i].canonical, want)
+		if all[i].Canonical != want {
+			t.Errorf("header %q, package requestid has %q", all[i].Canonical, want)
 		}
 	}
 	for _, f := range formats {
 		all = append(all, f.headers()...)
 	}
 	for _, h := range all {
-		if got := http.CanonicalHeaderKey(h.lower); got != h.canonical {
-			t.Errorf("canonical form of %q is %q, not %q", h.lower, got, h.canonical)
+		if got := http.CanonicalHeaderKey(h.Lower); got != h.Canonical {
+			t.Errorf("canonical form of %q is %q, not %q", h.Lower, got, h.Canonical)
 		}
-		if got := strings.ToLower(h.canonical); got != h.lower {
-			t.Errorf("lower case of %q is %q, not %q", h.canonical, got, h.lower)
+		if got := strings.ToLower(h.Canonical); got != h.Lower {
+			t.Errorf("lower case of %q is %q, not %q", h.Canonical, got, h.Lower)
 		}
 	}
 }

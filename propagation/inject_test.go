@@ -28,52 +28,52 @@ func TestInject(t *testing.T) {
 		had   http.Header
 		want  http.Header
 	}{
-		{name: "nothing", want: headers()},
-		{name: "W-8 traceparent", sc: sampled, want: headers("traceparent", traceparent, "tracestate", "a=1,b=2")},
-		{name: "W-9 no empty tracestate", sc: unsampled, want: headers("traceparent", traceparent[:53]+"02")},
-		{name: "no format", cfg: Config{Inject: []Format{}}, sc: sampled, had: headers("b3", "0"), want: headers("b3", "0")},
+		{name: "nothing", want: headerSet()},
+		{name: "W-8 traceparent", sc: sampled, want: headerSet("traceparent", traceparent, "tracestate", "a=1,b=2")},
+		{name: "W-9 no empty tracestate", sc: unsampled, want: headerSet("traceparent", traceparent[:53]+"02")},
+		{name: "no format", cfg: Config{Inject: []Format{}}, sc: sampled, had: headerSet("b3", "0"), want: headerSet("b3", "0")},
 		{name: "all", cfg: Config{Inject: all}, sc: sampled, bag: bag(t, "k", "v\n"),
-			want: headers("traceparent", traceparent, "tracestate", "a=1,b=2", "b3", b3, "x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-sampled", "1", "baggage", "k=v%0A")},
+			want: headerSet("traceparent", traceparent, "tracestate", "a=1,b=2", "b3", b3, "x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-sampled", "1", "baggage", "k=v%0A")},
 		{name: "not sampled", cfg: Config{Inject: []Format{B3, B3Multi}}, sc: unsampled,
-			want: headers("b3", b3[:49]+"-0", "x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-sampled", "0")},
+			want: headerSet("b3", b3[:49]+"-0", "x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-sampled", "0")},
 
 		{name: "debug", cfg: Config{Inject: []Format{B3, B3Multi}}, sc: sampled, state: &reqctx.State{Sampling: uint8(Debug)},
-			want: headers("b3", b3[:49]+"-d", "x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-flags", "1")},
+			want: headerSet("b3", b3[:49]+"-d", "x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-flags", "1")},
 		{name: "debug that was refused", cfg: Config{Inject: []Format{B3, B3Multi}}, sc: unsampled, state: &reqctx.State{Sampling: uint8(Debug)},
-			want: headers("b3", b3[:49]+"-0", "x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-sampled", "0")},
+			want: headerSet("b3", b3[:49]+"-0", "x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-sampled", "0")},
 		{name: "deferred: the span's flag counts", cfg: Config{Inject: []Format{B3, B3Multi}}, sc: sampled, state: &reqctx.State{Sampling: uint8(Deferred)},
-			want: headers("b3", b3, "x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-sampled", "1")},
+			want: headerSet("b3", b3, "x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-sampled", "1")},
 		{name: "deferred, nobody decided", cfg: Config{Inject: []Format{B3, B3Multi}}, sc: unsampled.WithRemote(true), state: &reqctx.State{Sampling: uint8(Deferred)},
-			want: headers("b3", b3[:49], "x-b3-traceid", traceHex, "x-b3-spanid", spanHex)},
-		{name: "deny without ids", cfg: Config{Inject: all}, state: &reqctx.State{Sampling: uint8(Deny)}, want: headers("b3", "0", "x-b3-sampled", "0")},
-		{name: "accept without ids", cfg: Config{Inject: all}, state: &reqctx.State{Sampling: uint8(Accept)}, want: headers("b3", "1", "x-b3-sampled", "1")},
-		{name: "debug without ids", cfg: Config{Inject: all}, state: &reqctx.State{Sampling: uint8(Debug)}, want: headers("b3", "d", "x-b3-flags", "1")},
-		{name: "deferred without ids", cfg: Config{Inject: all}, state: &reqctx.State{Sampling: uint8(Deferred)}, want: headers()},
+			want: headerSet("b3", b3[:49], "x-b3-traceid", traceHex, "x-b3-spanid", spanHex)},
+		{name: "deny without ids", cfg: Config{Inject: all}, state: &reqctx.State{Sampling: uint8(Deny)}, want: headerSet("b3", "0", "x-b3-sampled", "0")},
+		{name: "accept without ids", cfg: Config{Inject: all}, state: &reqctx.State{Sampling: uint8(Accept)}, want: headerSet("b3", "1", "x-b3-sampled", "1")},
+		{name: "debug without ids", cfg: Config{Inject: all}, state: &reqctx.State{Sampling: uint8(Debug)}, want: headerSet("b3", "d", "x-b3-flags", "1")},
+		{name: "deferred without ids", cfg: Config{Inject: all}, state: &reqctx.State{Sampling: uint8(Deferred)}, want: headerSet()},
 
 		{name: "B-13 stale formats go", sc: unsampled,
-			had:  headers("b3", "x", "x-b3-traceid", "x", "x-b3-spanid", "x", "x-b3-parentspanid", "x", "x-b3-sampled", "x", "x-b3-flags", "x", "tracestate", "old=1", "baggage", "k=v", "accept", "*/*"),
-			want: headers("traceparent", traceparent[:53]+"02", "baggage", "k=v", "accept", "*/*")},
-		{name: "B-13 not without a span context", had: headers("b3", "x", "tracestate", "old=1"), want: headers("b3", "x", "tracestate", "old=1")},
-		{name: "what is not read is not removed", cfg: Config{Extract: []Format{TraceContext}}, sc: unsampled, had: headers("b3", "x"),
-			want: headers("b3", "x", "traceparent", traceparent[:53]+"02")},
+			had:  headerSet("b3", "x", "x-b3-traceid", "x", "x-b3-spanid", "x", "x-b3-parentspanid", "x", "x-b3-sampled", "x", "x-b3-flags", "x", "tracestate", "old=1", "baggage", "k=v", "accept", "*/*"),
+			want: headerSet("traceparent", traceparent[:53]+"02", "baggage", "k=v", "accept", "*/*")},
+		{name: "B-13 not without a span context", had: headerSet("b3", "x", "tracestate", "old=1"), want: headerSet("b3", "x", "tracestate", "old=1")},
+		{name: "what is not read is not removed", cfg: Config{Extract: []Format{TraceContext}}, sc: unsampled, had: headerSet("b3", "x"),
+			want: headerSet("b3", "x", "traceparent", traceparent[:53]+"02")},
 		{name: "B-13 x-b3-* as a whole", cfg: Config{Inject: []Format{B3Multi}}, sc: sampled,
-			had:  headers("x-b3-traceid", "x", "x-b3-spanid", "x", "x-b3-parentspanid", "x", "x-b3-sampled", "x", "x-b3-flags", "1", "traceparent", "x", "tracestate", "x"),
-			want: headers("x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-sampled", "1")},
+			had:  headerSet("x-b3-traceid", "x", "x-b3-spanid", "x", "x-b3-parentspanid", "x", "x-b3-sampled", "x", "x-b3-flags", "1", "traceparent", "x", "tracestate", "x"),
+			want: headerSet("x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-sampled", "1")},
 		{name: "x-b3-* without ids", cfg: Config{Inject: []Format{B3Multi}}, state: &reqctx.State{Sampling: uint8(Debug)},
-			had:  headers("x-b3-traceid", "x", "x-b3-spanid", "x", "x-b3-parentspanid", "x", "x-b3-sampled", "x"),
-			want: headers("x-b3-flags", "1")},
+			had:  headerSet("x-b3-traceid", "x", "x-b3-spanid", "x", "x-b3-parentspanid", "x", "x-b3-sampled", "x"),
+			want: headerSet("x-b3-flags", "1")},
 
 		{name: "request id", state: &reqctx.State{RequestID: requestUUID, HasClientTraceID: true, ClientTraceID: "c"},
-			want: headers("x-request-id", requestUUID, "x-client-trace-id", "c")},
-		{name: "D-11 empty client id goes on", state: &reqctx.State{HasClientTraceID: true}, want: headers("x-client-trace-id", "")},
-		{name: "NoRequestID", cfg: Config{NoRequestID: true}, state: &reqctx.State{RequestID: requestUUID, HasClientTraceID: true}, want: headers()},
+			want: headerSet("x-request-id", requestUUID, "x-client-trace-id", "c")},
+		{name: "D-11 empty client id goes on", state: &reqctx.State{HasClientTraceID: true}, want: headerSet("x-client-trace-id", "")},
+		{name: "NoRequestID", cfg: Config{NoRequestID: true}, state: &reqctx.State{RequestID: requestUUID, HasClientTraceID: true}, want: headerSet()},
 		{name: "an id of the caller stays", state: &reqctx.State{RequestID: requestUUID, HasClientTraceID: true, ClientTraceID: "c"},
-			had: headers("x-request-id", "mine", "x-client-trace-id", "mine"), want: headers("x-request-id", "mine", "x-client-trace-id", "mine")},
-		{name: "an empty id of the caller does not", state: &reqctx.State{RequestID: requestUUID}, had: headers("x-request-id", ""), want: headers("x-request-id", requestUUID)},
+			had: headerSet("x-request-id", "mine", "x-client-trace-id", "mine"), want: headerSet("x-request-id", "mine", "x-client-trace-id", "mine")},
+		{name: "an empty id of the caller does not", state: &reqctx.State{RequestID: requestUUID}, had: headerSet("x-request-id", ""), want: headerSet("x-request-id", requestUUID)},
 		{name: "RID-12 the same id with another digit", state: &reqctx.State{RequestID: requestUUID},
-			had: headers("x-request-id", requestUUID[:14]+"9"+requestUUID[15:]), want: headers("x-request-id", requestUUID)},
-		{name: "control bytes in ids", state: &reqctx.State{RequestID: "a\r\nb", HasClientTraceID: true, ClientTraceID: "\x7f"}, want: headers()},
-		{name: "RID-3 other bytes in an id", state: &reqctx.State{RequestID: "mön id"}, want: headers("x-request-id", "mön id")},
+			had: headerSet("x-request-id", requestUUID[:14]+"9"+requestUUID[15:]), want: headerSet("x-request-id", requestUUID)},
+		{name: "control bytes in ids", state: &reqctx.State{RequestID: "a\r\nb", HasClientTraceID: true, ClientTraceID: "\x7f"}, want: headerSet()},
+		{name: "RID-3 other bytes in an id", state: &reqctx.State{RequestID: "mön id"}, want: headerSet("x-request-id", "mön id")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx := t.Context()
@@ -123,7 +123,7 @@ func TestInjectDigit(t *testing.T) {
 	s.SetDecision(reqctx.Decision{Traced: true, Write: true, Reason: uint8(requestid.Sampling)})
 	want := requestUUID[:14] + "9" + requestUUID[15:]
 	for _, had := range []string{"", requestUUID, want} {
-		out := headers("x-request-id", had)
+		out := headerSet("x-request-id", had)
 		RequestID().Inject(s, otelprop.HeaderCarrier(out))
 		if got := out.Get("x-request-id"); got != want {
 			t.Errorf("over %q the id %q is written, want %q with the digit of the decision", had, got, want)

@@ -10,6 +10,7 @@ import (
 	otelprop "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/meshtrace/meshtrace/internal/headers"
 	"github.com/meshtrace/meshtrace/internal/reqctx"
 	"github.com/meshtrace/meshtrace/requestid"
 )
@@ -33,9 +34,9 @@ type Config struct {
 // OpenTelemetry TextMapPropagator, is made by New or RequestID, and is safe for
 // concurrent use.
 type Propagator struct {
-	extract []Format // without Baggage
-	inject  []Format // without Baggage
-	stale   []header // of trace formats that are read and not written
+	extract []Format       // without Baggage
+	inject  []Format       // without Baggage
+	stale   []headers.Name // of trace formats that are read and not written
 	fields  []string
 
 	readBaggage, writeBaggage, ids bool
@@ -105,15 +106,15 @@ func (p *Propagator) writes() []string {
 	for _, f := range p.inject {
 		for _, h := range f.headers() {
 			if h != b3ParentHeader { // read, never written
-				names = append(names, h.lower)
+				names = append(names, h.Lower)
 			}
 		}
 	}
 	if p.writeBaggage {
-		names = append(names, baggageHeader.lower)
+		names = append(names, baggageHeader.Lower)
 	}
 	if p.ids {
-		names = append(names, requestIDHeader.lower, clientTraceIDHeader.lower)
+		names = append(names, headers.RequestID.Lower, headers.ClientTraceID.Lower)
 	}
 	return names
 }
@@ -148,22 +149,22 @@ func (p *Propagator) Extract(ctx context.Context, carrier otelprop.TextMapCarrie
 // state returns the state that Extract puts around ctx, nil when there is nothing to
 // keep in one.
 func (p *Propagator) state(ctx context.Context, carrier otelprop.TextMapCarrier, x *Extraction) *reqctx.State {
-	var in ids
+	var in headers.IDs
 	found := x.Sampling != Unstated
 	if p.ids {
-		src := newSource(carrier)
+		src := headers.NewSource(carrier)
 		in = readIDs(&src)
-		found = found || in != (ids{}) || x.SpanContext.IsValid()
+		found = found || in != (headers.IDs{}) || x.SpanContext.IsValid()
 	}
 	if !found {
 		return nil
 	}
 	s := &reqctx.State{
 		Context:          ctx,
-		RequestID:        in.request,
-		ClientTraceID:    in.clientTrace,
-		HasClientTraceID: in.hasClientTrace,
-		ForceTrace:       in.force,
+		RequestID:        in.Request,
+		ClientTraceID:    in.ClientTrace,
+		HasClientTraceID: in.HasClientTrace,
+		ForceTrace:       in.Force,
 		Sampling:         uint8(x.Sampling),
 		Remote:           x.SpanContext,
 		Carrier:          carrier,

@@ -29,7 +29,7 @@ const supportedFlags = trace.FlagsSampled | trace.FlagsRandom
 func ParseTraceparent(v string) (Parsed, error) {
 	var c trace.SpanContextConfig
 	if offset, rule := parseTraceparent(v, &c); rule != "" {
-		return Parsed{}, fault{traceparentHeader.lower, v, offset, rule}.err()
+		return Parsed{}, fault{traceparentHeader.Lower, v, offset, rule}.err()
 	}
 	return Parsed{SpanContext: trace.NewSpanContext(c)}, nil
 }

@@ -44,7 +44,7 @@ func parseTracestate(lines []string) (trace.TraceState, fault) {
 	room := maxTracestateBytes
 	for _, line := range lines {
 		if len(line) > room {
-			return trace.TraceState{}, fault{tracestateHeader.lower, line, max(0, room), ruleTracestateLen}
+			return trace.TraceState{}, fault{tracestateHeader.Lower, line, max(0, room), ruleTracestateLen}
 		}
 		room -= len(line) + 1
 	}
@@ -70,11 +70,11 @@ func parseTracestate(lines []string) (trace.TraceState, fault) {
 			}
 			member := line[from:to]
 			if seen++; seen > maxTracestateMembers {
-				return trace.TraceState{}, fault{tracestateHeader.lower, line, from, ruleTracestateMembers}
+				return trace.TraceState{}, fault{tracestateHeader.Lower, line, from, ruleTracestateMembers}
 			}
 			key, offset, rule := checkTracestateMember(member)
 			if rule != "" {
-				return trace.TraceState{}, fault{tracestateHeader.lower, line, from + offset, rule}
+				return trace.TraceState{}, fault{tracestateHeader.Lower, line, from + offset, rule}
 			}
 			if holdsTracestateKey(member[:key]) && !containsKey(kept[:n], keys[:n], member[:key]) {
 				kept[n], keys[n] = member, key
@@ -95,7 +95,7 @@ func parseTracestate(lines []string) (trace.TraceState, fault) {
 	}
 	ts, err := trace.ParseTraceState(list)
 	if err != nil { // a stricter OpenTelemetry than the one of go.mod
-		return trace.TraceState{}, fault{tracestateHeader.lower, lines[0], 0, ruleTracestateMember}
+		return trace.TraceState{}, fault{tracestateHeader.Lower, lines[0], 0, ruleTracestateMember}
 	}
 	return ts, fault{}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/meshtrace/meshtrace/internal/semconv"
 )
 
 // maxErrorType bounds error types in bytes.
@@ -36,7 +38,7 @@ func errorType(err error) string {
 	for e := err; e != nil; e = unwrap(e) {
 		if t, ok := e.(interface{ ErrorType() string }); ok {
 			if name := t.ErrorType(); name != "" {
-				return cut(strings.ToValidUTF8(name, "\uFFFD"), maxErrorType)
+				return semconv.Cut(strings.ToValidUTF8(name, "\uFFFD"), maxErrorType)
 			}
 		}
 	}
@@ -123,5 +125,5 @@ func typeName(err error) string {
 		return "_OTHER"
 	}
 	name, _, _ := strings.Cut(t.String(), "[") // type arguments can be long, and say little
-	return cut(name, maxErrorType)
+	return semconv.Cut(name, maxErrorType)
 }

@@ -1,9 +1,9 @@
 package span
 
 import (
-	"net/http"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/meshtrace/meshtrace/internal/semconv"
 )
 
 // maxName bounds span names in bytes.
@@ -15,34 +15,14 @@ const maxName = 256
 // known, "" is GET as in an http.Request, all others are "HTTP", so that no stranger
 // adds names. A name is at most 256 bytes. Semantic conventions, "HTTP spans", Name.
 func HTTPName(method, route string) string {
-	name := knownMethod(method)
-	if route = path(route); route == "" {
+	name, known := semconv.Method(method)
+	if !known {
+		name = "HTTP"
+	}
+	if route = semconv.Route(route); route == "" {
 		return name
 	}
-	return name + " " + cut(route, maxName-len(name)-1)
-}
-
-func knownMethod(m string) string {
-	switch m {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
-		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace, "QUERY":
-		return m
-	case "":
-		return http.MethodGet
-	}
-	return "HTTP"
-}
-
-// path cuts "[METHOD ][HOST]" off a pattern of http.ServeMux. What has no slash is
-// a name of the program's own and stays.
-func path(pattern string) string {
-	if i := strings.IndexAny(pattern, " \t"); i >= 0 && !strings.Contains(pattern[:i], "/") {
-		pattern = strings.TrimLeft(pattern[i:], " \t")
-	}
-	if i := strings.IndexByte(pattern, '/'); i > 0 {
-		return pattern[i:]
-	}
-	return pattern
+	return name + " " + semconv.Cut(route, maxName-len(name)-1)
 }
 
 // RPCName returns the name of a gRPC span: "package.Service/Method" of the full
@@ -66,17 +46,4 @@ func RPCName(fullMethod string) string {
 		}
 	}
 	return name
-}
-
-// cut returns s cut to at most n bytes, at the end of a character where s has them.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for i := n; i > n-utf8.UTFMax && i > 0; i-- {
-		if utf8.RuneStart(s[i]) {
-			return s[:i]
-		}
-	}
-	return s[:n]
 }

@@ -77,7 +77,7 @@ func FuzzHTTPName(f *testing.F) {
 		}
 		// The name shows that the method is known, or does not show it at all.
 		shown, rest, _ := strings.Cut(got, " ")
-		if shown != knownMethod(method) || !strings.HasSuffix(route, rest) && len(got) < maxName-utf8.UTFMax {
+		if shown != HTTPName(method, "") || !strings.HasSuffix(route, rest) && len(got) < maxName-utf8.UTFMax {
 			t.Errorf("HTTPName(%q, %q) = %q", method, route, got)
 		}
 	})

@@ -53,7 +53,7 @@ type StatusMap struct {
 // Errors is the set of status codes that are errors on one side of a call. A zero
 // field is the rule of the semantic conventions for that side.
 type Errors struct {
-	// HTTP is the lowest HTTP status code that is an error; 0 is 500 on the server's
+	// HTTP is the lowest HTTP status code that is an error; 0 or less is 500 on the server's
 	// side, 400 on the client's. Codes that are none (below 100, 600 and above) are
 	// errors beside it.
 	HTTP int
@@ -155,7 +155,7 @@ func (m StatusMap) side(kind trace.SpanKind) (rule Errors, client bool) {
 		client = true
 		rule, def = m.Client, Errors{HTTP: 400, GRPC: AllGRPCErrors}
 	}
-	if rule.HTTP == 0 {
+	if rule.HTTP <= 0 {
 		rule.HTTP = def.HTTP
 	}
 	if rule.GRPC == 0 {
@@ -208,7 +208,7 @@ func describe(err error) string {
 			text = strings.ReplaceAll(text, strconv.Quote(u.URL), strconv.Quote(u.URL[:i]))
 		}
 	}
-	return cut(strings.ToValidUTF8(text, "\uFFFD"), maxDescription)
+	return semconv.Cut(strings.ToValidUTF8(text, "\uFFFD"), maxDescription)
 }
 
 // grpcCodes are the names of gRPC's status codes by number.

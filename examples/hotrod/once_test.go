@@ -58,11 +58,16 @@ func TestOnce(t *testing.T) {
 	services := make(map[string]bool)
 	requestIDs := make(map[any]bool)
 	for _, line := range out.log(t) {
+		service, _ := line["service"].(string)
+		if service == "" {
+			t.Logf("not of the ride: %v", line) // the exporter's, on a machine that stands still for a second
+			continue
+		}
 		if line["trace_id"] != traceID[1] {
 			t.Errorf("log line %v: want trace_id %s", line, traceID[1])
 		}
 		requestIDs[line["request_id"]] = true
-		services[line["service"].(string)] = true
+		services[service] = true
 	}
 	if len(requestIDs) != 1 || requestIDs[nil] || requestIDs[""] {
 		t.Errorf("request ids of the log = %v, want one", requestIDs)

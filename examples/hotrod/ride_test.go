@@ -159,7 +159,7 @@ func TestMalformedHeaders(t *testing.T) {
 // of them waits for them, then sends every span.
 func TestConcurrentRidesAndCtrlC(t *testing.T) {
 	t.Parallel()
-	const rides = 6
+	const rides = 4
 	p := start(t, nil, "-listen", "127.0.0.1:0", "-log", "json")
 	var wg sync.WaitGroup
 	for i := range rides {
@@ -182,7 +182,7 @@ func TestConcurrentRidesAndCtrlC(t *testing.T) {
 			waited++
 		}
 	}
-	if waited < rides/2 {
+	if waited < rides/2 { // not all arrive together
 		t.Errorf("%d rides waited for mysql, want at least %d", waited, rides/2)
 	}
 	m := regexp.MustCompile(`(?m)^hotrod: stopped, ended=(\d+) delivered=(\d+) rejected=0 dropped=0 kept=0$`).FindStringSubmatch(p.out.String())

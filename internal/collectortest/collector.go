@@ -113,7 +113,7 @@ func (c *Collector) serve(l net.Listener) {
 		cfg.NextProtos = []string{"h2", "http/1.1"}
 		l = tls.NewListener(l, cfg)
 	}
-	srv := otlpreceiver.NewServer(c)
+	srv := otlpreceiver.NewServer(http.HandlerFunc(c.handle))
 	srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, connKey{}, conn)
 	}
@@ -187,8 +187,8 @@ func (c *Collector) Close() {
 	c.Refuse()
 }
 
-// ServeHTTP serves one request under the fault in place.
-func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// handle serves one request under the fault in place.
+func (c *Collector) handle(w http.ResponseWriter, r *http.Request) {
 	c.add(1)
 	defer c.add(-1)
 	h := otlpreceiver.Handler{

@@ -26,11 +26,12 @@ const defaultMaxBytes = 4 << 20 // what grpc-go takes by default
 // Handler is an http.Handler for trace exports. It needs a server that speaks HTTP/2
 // for gRPC: see NewServer. It is safe for concurrent use once its fields are set.
 type Handler struct {
-	// Accept is given the bytes of a request, which are its own from then on, checked
-	// to be an ExportTraceServiceRequest. It may be called concurrently. nil is taken
-	// for an acknowledgement: the exporter forgets the spans. An *Answer is one as
-	// well; a *Refusal says whether the exporter may try again; any other error makes
-	// it try again (503, UNAVAILABLE). Errors may be wrapped.
+	// Accept, which must be set, is given the bytes of a request, its own from then on
+	// and checked to be an ExportTraceServiceRequest. It may be called concurrently.
+	// Returning nil acknowledges the spans: the exporter forgets them. So does an
+	// *Answer. A *Refusal says whether the exporter may try again, an
+	// *otlpwire.WireError that it must not (400, INVALID_ARGUMENT); any other error
+	// makes it try again (503, UNAVAILABLE). Errors may be wrapped.
 	Accept func(request []byte) error
 	// MaxBytes bounds a request before and after decompression. 0: 4 MiB. What
 	// otlpwire.MaxRequest refuses is refused all the same.
@@ -42,6 +43,7 @@ type Answer struct {
 	Message []byte // an ExportTraceServiceResponse
 }
 
+// Error makes it something that Accept returns.
 func (a *Answer) Error() string { return fmt.Sprintf("answer of %d bytes", len(a.Message)) }
 
 // Partial is the Answer that n spans of the request are refused for good.
@@ -58,6 +60,7 @@ type Refusal struct {
 	RetryAfter time.Duration // 0: not stated. Retry-After in whole seconds, and RetryInfo
 }
 
+// Error returns Message.
 func (r *Refusal) Error() string { return r.Message }
 
 // Code is a gRPC status code.

@@ -125,6 +125,7 @@ func TestHTTP(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/h2=%v", c.name, h2), func(t *testing.T) {
+				t.Parallel()
 				a := &accepting{err: c.accept}
 				addr := start(t, &otlpreceiver.Handler{Accept: a.accept, MaxBytes: 1 << 16})
 				req, err := http.NewRequest(or(c.method, "POST"), "http://"+addr+or(c.path, otlpreceiver.HTTPPath), bytes.NewReader(c.body))
@@ -207,6 +208,7 @@ func TestGRPC(t *testing.T) {
 		{name: "other codec", header: "Content-Type: application/grpc+json", body: framed(0, export), code: "12", text: "application/grpc"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			a := &accepting{err: c.accept}
 			addr := start(t, &otlpreceiver.Handler{Accept: a.accept, MaxBytes: 1 << 16})
 			req, err := http.NewRequest("POST", "http://"+addr+or(c.path, otlpreceiver.GRPCPath), bytes.NewReader(c.body))
@@ -260,8 +262,9 @@ func TestServeStops(t *testing.T) {
 		name string
 		hang time.Duration
 		ok   bool
-	}{{"under way", 100 * time.Millisecond, true}, {"hanging", 3 * time.Second, false}} {
+	}{{"under way", 100 * time.Millisecond, true}, {"hanging", 1500 * time.Millisecond, false}} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)

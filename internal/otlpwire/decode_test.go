@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
@@ -183,6 +185,48 @@ func TestScan(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(20, func() { _ = otlpwire.Scan(request, nil) }); n > 1 {
 		t.Errorf("Scan allocates %v times, want at most once", n)
+	}
+}
+
+// TestHostileCost: whatever is in a request, memory is a bounded multiple of it, and
+// maxParts bounds the multiple of small parts to some 300 MiB.
+func TestHostileCost(t *testing.T) {
+	fill := func(wrap func(...[]byte) []byte, part []byte, n int) []byte {
+		return wrap(bytes.Repeat(part, min(n, (2<<20)/len(part))))
+	}
+	scope := func(b ...[]byte) []byte { return msg(1, msg(2, b...)) }
+	wide := msg(9, text(1, "k"), msg(2, msg(5, bytes.Repeat([]byte{0x0a, 0}, 1000))))
+	for _, c := range []struct {
+		name    string
+		request []byte
+	}{
+		{"spans", fill(scope, []byte{2<<3 | 2, 0}, otlpwire.MaxSpans/2)},
+		{"attributes", fill(spanOf, []byte{9<<3 | 2, 0}, 1<<17)},
+		{"events", fill(spanOf, []byte{11<<3 | 2, 0}, 1<<17)},
+		{"arrays", fill(spanOf, wide, 100)},
+		{"unknown fields", fill(spanOf, []byte{0xa0, 1, 0}, 1<<20)},
+		{"repeated names", fill(spanOf, []byte{5<<3 | 2, 0}, 1<<30)},
+		{"one text of control characters", attrOf(text(1, strings.Repeat("\x01", 1<<20)))},
+		{"a list as text", attrOf(msg(6, bytes.Repeat([]byte{0x0a, 0}, 1<<17)))},
+	} {
+		for name, use := range map[string]func() error{
+			"Decode":     func() error { _, err := otlpwire.Decode(c.request); return err },
+			"AppendJSON": func() error { _, err := otlpwire.AppendJSON(nil, c.request); return err },
+		} {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			began := time.Now()
+			if err := use(); err != nil {
+				t.Errorf("%s of %s: %v", name, c.name, err)
+			}
+			took := time.Since(began)
+			runtime.ReadMemStats(&after)
+			times := float64(after.TotalAlloc-before.TotalAlloc) / float64(len(c.request))
+			t.Logf("%s of %s, %d KiB: %v, %.0f times that in memory", name, c.name, len(c.request)>>10, took, times)
+			if times > 300 {
+				t.Errorf("%s of %s allocates %.0f times its size", name, c.name, times)
+			}
+		}
 	}
 }
 

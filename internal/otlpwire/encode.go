@@ -42,15 +42,15 @@ var (
 // not UTF-8 and were made so.
 //
 // It keeps nothing of s and may be called concurrently. Where dst has room it
-// allocates only for attributes that are slices, once each: the attribute package
-// hands out copies of those.
+// allocates only for attributes that are slices, of which the attribute package hands
+// out copies, and for repairs.
 func AppendSpan(dst []byte, s sdktrace.ReadOnlySpan) (out []byte, repaired int) {
 	sc, parent, status := s.SpanContext(), s.Parent(), s.Status()
 	traceID, spanID, parentID := sc.TraceID(), sc.SpanID(), parent.SpanID()
 
-	b := appendBytes(dst, 1, traceID[:])                   // bytes    trace_id       = 1;
-	b = appendBytes(b, 2, spanID[:])                       // bytes    span_id        = 2;
-	b = appendTraceState(b, 3, sc.TraceState(), &repaired) // string   trace_state    = 3;
+	b := appendBytes(dst, 1, traceID[:])        // bytes    trace_id       = 1;
+	b = appendBytes(b, 2, spanID[:])            // bytes    span_id        = 2;
+	b = appendTraceState(b, 3, sc.TraceState()) // string   trace_state    = 3;
 	if parentID.IsValid() {
 		b = appendBytes(b, 4, parentID[:]) // bytes parent_span_id = 4;
 	}
@@ -69,15 +69,16 @@ func AppendSpan(dst []byte, s sdktrace.ReadOnlySpan) (out []byte, repaired int) 
 	for i := range links {
 		b = appendLink(b, 13, &links[i], &repaired) // repeated Link links = 13;
 	}
-	b = appendUint(b, 14, count(s.DroppedLinks())) // uint32 dropped_links_count = 14;
-	b = appendStatus(b, 15, status, &repaired)     // Status status = 15;
-	b = append(b, 16<<3&0x7f|wireFixed32|0x80, 16>>4)
-	b = binary.LittleEndian.AppendUint32(b, flags(sc, parent)) // fixed32 flags = 16;
+	b = appendUint(b, 14, count(s.DroppedLinks()))    // uint32 dropped_links_count = 14;
+	b = appendStatus(b, 15, status, &repaired)        // Status status = 15;
+	b = append(b, 16<<3&0x7f|0x80|wireFixed32, 16>>4) // fixed32 flags = 16; a tag of two bytes
+	b = binary.LittleEndian.AppendUint32(b, flags(sc, parent))
 	return b, repaired
 }
 
 // AppendResource appends the body of an opentelemetry.proto.resource.v1.Resource.
-// A nil resource has an empty body. The schema URL is no part of it: NewGroup takes it.
+// A nil resource has an empty body. Strings that are not UTF-8 are made so. The schema
+// URL is no part of it: NewGroup takes it.
 func AppendResource(dst []byte, r *resource.Resource) []byte {
 	var repaired int
 	for it := r.Iter(); it.Next(); {
@@ -87,8 +88,8 @@ func AppendResource(dst []byte, r *resource.Resource) []byte {
 	return dst
 }
 
-// AppendScope appends the body of an opentelemetry.proto.common.v1.InstrumentationScope.
-// The schema URL is no part of it: NewGroup takes it.
+// AppendScope appends the body of an opentelemetry.proto.common.v1.InstrumentationScope,
+// as AppendResource does.
 func AppendScope(dst []byte, s instrumentation.Scope) []byte {
 	var repaired int
 	dst = appendString(dst, 1, s.Name, &repaired)    // string name    = 1;
@@ -112,12 +113,12 @@ func appendEvent(b []byte, num byte, e *sdktrace.Event, repaired *int) []byte {
 func appendLink(b []byte, num byte, l *sdktrace.Link, repaired *int) []byte {
 	traceID, spanID := l.SpanContext.TraceID(), l.SpanContext.SpanID()
 	b, mark := open(b, num)
-	b = appendBytes(b, 1, traceID[:])                                // bytes    trace_id    = 1;
-	b = appendBytes(b, 2, spanID[:])                                 // bytes    span_id     = 2;
-	b = appendTraceState(b, 3, l.SpanContext.TraceState(), repaired) // string   trace_state = 3;
-	b = appendAttributes(b, 4, l.Attributes, repaired)               // repeated KeyValue attributes = 4;
-	b = appendUint(b, 5, count(l.DroppedAttributeCount))             // uint32   dropped_attributes_count = 5;
-	b = append(b, 6<<3|wireFixed32)                                  // fixed32  flags       = 6;
+	b = appendBytes(b, 1, traceID[:])                      // bytes    trace_id    = 1;
+	b = appendBytes(b, 2, spanID[:])                       // bytes    span_id     = 2;
+	b = appendTraceState(b, 3, l.SpanContext.TraceState()) // string   trace_state = 3;
+	b = appendAttributes(b, 4, l.Attributes, repaired)     // repeated KeyValue attributes = 4;
+	b = appendUint(b, 5, count(l.DroppedAttributeCount))   // uint32   dropped_attributes_count = 5;
+	b = append(b, 6<<3|wireFixed32)                        // fixed32  flags       = 6;
 	b = binary.LittleEndian.AppendUint32(b, flags(l.SpanContext, l.SpanContext))
 	return closeAt(b, mark)
 }
@@ -136,7 +137,8 @@ func appendStatus(b []byte, num byte, s sdktrace.Status, repaired *int) []byte {
 }
 
 // appendTraceState writes what TraceState.String returns, without making the string.
-func appendTraceState(b []byte, num byte, ts trace.TraceState, repaired *int) []byte {
+// A TraceState has no bytes outside ASCII.
+func appendTraceState(b []byte, num byte, ts trace.TraceState) []byte {
 	if ts.Len() == 0 {
 		return b
 	}

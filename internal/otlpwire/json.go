@@ -23,8 +23,8 @@ func AppendJSON(dst, request []byte) ([]byte, error) {
 	return appendMessage(dst, m, exportRequest), nil
 }
 
-// appendMessage passes over m once for each field of the schema, since the elements
-// of a list need not stand together on the wire.
+// appendMessage passes over m once for each field that it has, since the elements of a
+// list need not stand together on the wire.
 func appendMessage(b []byte, m message, id int) []byte {
 	b = append(b, '{')
 	if id == anyValue {
@@ -33,10 +33,18 @@ func appendMessage(b []byte, m message, id int) []byte {
 		}
 		return append(b, '}')
 	}
+	var f field
+	var has [32]bool // by number; the schema has none above 30
+	for c := m; c.next(&f); {
+		has[min(f.num, 31)] = true
+	}
 	sep := false
 	for i := range schemas[id].fields {
 		e := &schemas[id].fields[i]
-		var f, last field
+		if !has[e.num] {
+			continue
+		}
+		var last field
 		n := 0
 		for c := m; c.next(&f); {
 			if f.num != e.num {
@@ -54,7 +62,6 @@ func appendMessage(b []byte, m message, id int) []byte {
 			}
 		}
 		switch {
-		case n == 0:
 		case e.repeated:
 			b = append(b, ']')
 		case e.form == formMessage || last.v != 0 || last.hi > last.lo:

@@ -7,6 +7,7 @@ import (
 
 // Span is one decoded OTLP span with the resource and scope it came under, for
 // readers: the debug page, the console, receivers. The hot path never makes one.
+// Numbers are as they came, also those that the schema does not have.
 type Span struct {
 	TraceID    trace.TraceID
 	SpanID     trace.SpanID
@@ -24,7 +25,7 @@ type Span struct {
 
 	DroppedAttributes, DroppedEvents, DroppedLinks uint32
 
-	Resource                *Resource
+	Resource                *Resource // never nil from Decode, shared by the spans of the resource
 	ScopeName, ScopeVersion string
 	ScopeAttributes         []attribute.KeyValue // shared by the spans of the scope
 }

@@ -18,8 +18,8 @@ import (
 // of them is a cost on each call of a user: a change that raises a constant says why
 // in its commit.
 const (
-	serverTracedAllocs   = 18
-	serverUntracedAllocs = 7
+	serverTracedAllocs   = 15
+	serverUntracedAllocs = 4
 	clientTracedAllocs   = 12
 	clientUntracedAllocs = 7
 )

@@ -1,13 +1,12 @@
 package tracegrpc
 
 import (
-	"errors"
-	"fmt"
 	"strconv"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshtrace/meshtrace/internal/failure"
 	"github.com/meshtrace/meshtrace/middleware"
 )
 
@@ -49,28 +48,5 @@ func (e *statusError) Unwrap() error { return e.err }
 // ended is the outcome of a call whose handler did not return: v is what it panicked
 // with, nil for runtime.Goexit. No status was sent, so there is none.
 func ended(v any) middleware.Outcome {
-	if v == nil {
-		return middleware.Outcome{Err: errGoexit}
-	}
-	return middleware.Outcome{Err: &panicError{v}}
-}
-
-var errGoexit = errors.New("the handler ended its goroutine")
-
-// panicError is the error of a handler that panicked.
-type panicError struct{ value any }
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %.200v", e.value) }
-
-// ErrorType is "panic", unless the value is an error: then it has a type of its own.
-func (e *panicError) ErrorType() string {
-	if _, ok := e.value.(error); ok {
-		return ""
-	}
-	return "panic"
-}
-
-func (e *panicError) Unwrap() error {
-	err, _ := e.value.(error)
-	return err
+	return middleware.Outcome{Err: failure.Of(v)}
 }
