@@ -38,9 +38,11 @@ type Incoming struct {
 	// Method is the HTTP method, or gRPC's full method "/package.Service/Method".
 	// Sampling rules and health checks go by it.
 	Method string
-	// Route is the route if it is known already, for sampling rules; otherwise
-	// span.SetRoute tells it while the request is served.
-	Route string
+	// Trusted is a queue of one's own: Config.Edge does not apply.
+	Trusted bool
+	// Route is the route if it is known already; otherwise span.SetRoute tells it
+	// while the request is served.
+	Route Route
 	// Links go on the span beside those that disagreeing headers make.
 	Links []trace.Link
 	// Attributes go on the span at its start.
@@ -100,6 +102,7 @@ type Call struct {
 	ended    bool
 	kind     trace.SpanKind
 	method   string
+	route    string // known at the start
 	decision sampler.Decision
 	change   requestid.Change
 }
@@ -108,6 +111,7 @@ type Call struct {
 type serverCall struct {
 	reqctx.State
 	Call
+	origin   origin
 	untraced untracedSpan
 	remote   untracedSpan
 }
@@ -144,6 +148,18 @@ func (t *Tracing) StartServer(ctx context.Context, in Incoming) (context.Context
 
 func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) context.Context {
 	ext := t.propagator.Read(in.Carrier)
+	src := headers.NewSource(in.Carrier)
+	ids := src.IDs()
+	c.origin = origin{internal: true}
+	if t.edge != nil && !in.Trusted {
+		c.origin = t.edge.origin(in.Peer, src.Lines(&forwardedFor))
+		if c.origin.stranger() {
+			ids.Force = false // ED-10, ED-12
+			t.edge.receive(&ext)
+		}
+	} else if t.edge == nil && in.Peer.IsValid() {
+		t.noteStranger(in.Peer, &src)
+	}
 	parent := ext.SpanContext
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() && (!sc.IsRemote() || !parent.IsValid()) {
 		// Another instrumentation in this process started a span or read the
@@ -157,10 +173,8 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	s.Peer = in.Peer
 	s.Sampling = uint8(ext.Sampling)
 	s.Remote = ext.SpanContext
-	src := headers.NewSource(in.Carrier)
-	ids := src.IDs()
 	s.ClientTraceID, s.HasClientTraceID, s.ForceTrace = ids.ClientTrace, ids.HasClientTrace, ids.Force
-	c.Call = Call{tracing: t, state: s, server: true, owned: true, kind: in.Kind, method: in.Method, rpc: strings.HasPrefix(in.Method, "/")}
+	c.Call = Call{tracing: t, state: s, server: true, owned: true, kind: in.Kind, method: in.Method, route: in.Route.Pattern, rpc: strings.HasPrefix(in.Method, "/")}
 	if c.kind == trace.SpanKindUnspecified {
 		c.kind = trace.SpanKindServer
 	}
@@ -192,7 +206,7 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 // decide settles the request id and the sampling decision and returns the id as
 // it was before its digit is written.
 func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, arrived string) requestid.ID {
-	id, change := t.policy.Next(arrived, false)
+	id, change := t.policy.Next(arrived, c.origin.edge)
 	c.change = change
 	t.ids[change].Add(1)
 	if t.disabled {
@@ -206,15 +220,20 @@ func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, 
 		Parent:   parent,
 		Sampling: propagation.Sampling(s.Sampling),
 		Method:   in.Method,
-		Route:    in.Route,
+		Route:    in.Route.Pattern,
 		Draw:     rand.Uint32(),
 		Trace:    parent.TraceID(),
 
 		HealthCheck: in.health,
+		Stranger:    c.origin.stranger(),
+		Shares:      in.Route.Sampling,
 	}
 	if !parent.IsValid() {
 		s.TraceID = newTraceID()
 		req.Trace = s.TraceID
+	}
+	if t.role == Gateway && !t.asksBase {
+		req.Trace = trace.TraceID{} // D-3
 	}
 	if c.rpc {
 		req.Route = in.Method
@@ -301,7 +320,7 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 	}
 	c.span = trace.SpanFromContext(ctx)
 	sc := c.span.SpanContext()
-	if untraced := sc.IsValid() && !sc.IsRemote() && !sc.IsSampled(); !t.disabled && !(untraced && t.ours) {
+	if untraced := sc.IsValid() && !sc.IsRemote() && !sc.IsSampled(); !t.disabled && t.spawn && !(untraced && t.ours) {
 		c.owned = true
 		ctx, c.span = t.tracer.Start(ctx, out.Name, startKind[c.kind]...)
 		if len(out.Attributes) > 0 {
@@ -363,6 +382,8 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 	if c.server {
 		if r := c.state.Route(); r != "" {
 			route = r
+		} else if c.route != "" {
+			route = c.route
 		}
 	}
 	attrs := c.tracing.attrs()

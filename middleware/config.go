@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/netip"
 	"strings"
 	"unicode/utf8"
 
@@ -47,8 +49,28 @@ type Config struct {
 	// Export says where spans go. It is not used when TracerProvider is set or
 	// OTEL_TRACES_EXPORTER names another exporter.
 	Export exporter.Config
-	// Status says which codes are errors; the zero value is OpenTelemetry's rule.
+	// Status says which codes are errors; the zero value is OpenTelemetry's rule in
+	// role Service, Envoy's in role Gateway.
 	Status span.StatusMap
+
+	// Role is what the program is in the mesh.
+	Role Role
+	// SpawnUpstreamSpan gives a gateway a CLIENT span for each call it makes. Without
+	// it the server span's own context goes upstream (T-20, T-21). A service always
+	// has client spans.
+	SpawnUpstreamSpan bool
+	// Proxy is what a gateway says of itself; a service has no use for it.
+	Proxy Proxy
+	// Edge tells strangers from the mesh; nil trusts what arrives.
+	Edge *Edge
+	// Route tells the route of a request before its span starts, where sampling
+	// depends on it; nil takes the pattern that http.ServeMux matched, afterwards. It is
+	// called concurrently and must not change the request.
+	Route func(*http.Request) Route
+	// SendTo tells whether an outgoing request may carry trace context and ids, for
+	// clients that also call strangers; nil lets all. It is called concurrently and
+	// must not change the request.
+	SendTo func(*http.Request) bool
 
 	// HealthChecks are paths ("/healthz") and gRPC services ("/grpc.health.v1.Health/*")
 	// that are served and passed on but never traced. An entry begins with "/" and
@@ -71,10 +93,73 @@ type Config struct {
 	Getenv func(string) string
 }
 
+// Role is what a program is in the mesh.
+type Role uint8
+
+const (
+	// Service is an application behind proxies.
+	Service Role = iota
+	// Gateway is a program that stands in an Envoy's place: it edits the headers it
+	// passes on as Envoy does, and an id that Envoy cannot read is not traced (D-3).
+	Gateway
+)
+
+// String returns the name of r in lower case.
+func (r Role) String() string {
+	switch r {
+	case Service:
+		return "service"
+	case Gateway:
+		return "gateway"
+	}
+	return fmt.Sprintf("Role(%d)", uint8(r))
+}
+
+// Proxy is what a gateway says of itself, as an Envoy's bootstrap does.
+type Proxy struct {
+	// Node and Cluster name this proxy; "" is none.
+	Node, Cluster string
+	// AddUserAgent writes x-envoy-downstream-service-cluster, and user-agent where
+	// there is none, as Cluster, and x-envoy-downstream-service-node as Node (ED-13).
+	AddUserAgent bool
+	// Address stands in x-forwarded-for for a peer of 127.0.0.1 (ED-8); invalid
+	// writes the peer as it is.
+	Address netip.Addr
+	// KeepForwardedFor passes x-forwarded-for on without the peer (ED-8). Behind an
+	// Inner edge it is never added.
+	KeepForwardedFor bool
+	// InternalOnly are further headers that a stranger's request loses (ED-10), at
+	// most 64 names.
+	InternalOnly []string
+}
+
+// Route is what is known of a request's route before its span starts.
+type Route struct {
+	// Pattern is the route, such as "/carts/{id}"; "" is unknown. It names the span
+	// unless span.SetRoute does.
+	Pattern string
+	// Sampling are the shares of this route, in the place of those of the Config, all
+	// three (D-5); nil for none of its own.
+	Sampling *sampler.Shares
+}
+
 // DefaultHealthChecks returns what a nil Config.HealthChecks stands for: the paths
 // Kubernetes guides use, and gRPC's health service.
 func DefaultHealthChecks() []string {
 	return []string{"/healthz", "/livez", "/readyz", "/grpc.health.v1.Health/*"}
+}
+
+const maxInternalOnly = 64
+
+// isHeaderName tells whether name can be a header's (RFC 9110, section 5.6.2).
+func isHeaderName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return name != ""
 }
 
 // maxName bounds a service name or version in bytes.
@@ -86,6 +171,18 @@ func (cfg *Config) check() error {
 	for _, s := range []struct{ field, value string }{{"Service", cfg.Service}, {"Version", cfg.Version}} {
 		if len(s.value) > maxName || !utf8.ValidString(s.value) {
 			errs = append(errs, fmt.Errorf("middleware: Config.%s=%.80q: allowed is UTF-8 of at most %d bytes", s.field, s.value, maxName))
+		}
+	}
+	if cfg.Role > Gateway {
+		errs = append(errs, fmt.Errorf("middleware: Config.Role=%v: allowed is Service or Gateway", cfg.Role))
+	}
+	if cfg.Edge != nil {
+		errs = append(errs, cfg.Edge.check())
+	}
+	for i, h := range cfg.Proxy.InternalOnly {
+		if !isHeaderName(h) || i == maxInternalOnly {
+			errs = append(errs, fmt.Errorf("middleware: Config.Proxy.InternalOnly[%d]=%.80q: allowed are at most %d names of headers", i, h, maxInternalOnly))
+			break
 		}
 	}
 	for i, h := range cfg.HealthChecks {

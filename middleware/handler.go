@@ -18,7 +18,8 @@ import (
 
 // Handler serves next inside a server span. The context of the request that next
 // gets carries request id, baggage and trace to every call made under it; its
-// headers are those that arrived. The span's name is "{method} {route}", by the
+// headers are those that arrived, but for what Config.Edge removes and a Gateway
+// writes. The span's name is "{method} {route}", by the
 // pattern an http.ServeMux matched or by span.SetRoute. It lasts as long as next.
 //
 // A panic of next is next's, unchanged, after the span ended. Handler panics when
@@ -49,17 +50,27 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	t := h.tracing
 	c := new(httpCall)
+	arrived, copied := r.Header, false
+	if t.role == Gateway {
+		arrived, copied = withoutConnection(r.Header) // O-5
+	}
 	c.incoming = Incoming{
 		Name:    r.Method,
-		Carrier: otelprop.HeaderCarrier(r.Header),
+		Carrier: otelprop.HeaderCarrier(arrived),
 		Peer:    peer(r.RemoteAddr),
 		Method:  r.Method,
 	}
-	if t.health.match(r.URL.Path) {
-		c.incoming.health = true
+	c.incoming.health = t.health.match(r.URL.Path)
+	if t.route != nil {
+		c.incoming.Route = t.route(r)
 	}
 	ctx := t.startServer(r.Context(), &c.incoming, &c.serverCall)
 	r2 := r.WithContext(ctx)
+	if copied || c.edits() {
+		r2.Header = c.edit(arrived)
+		// A Handler around next is to know the request again.
+		c.State.Carrier = otelprop.HeaderCarrier(r2.Header)
+	}
 
 	_, respond := c.ResponseID()
 	recording := c.Call.span.IsRecording()

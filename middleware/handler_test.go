@@ -365,3 +365,24 @@ func TestHandlerNil(t *testing.T) {
 	}()
 	tracing.Handler(nil)
 }
+
+// TestHandlerRouteShares is D-5: a route known beforehand has shares of its own, and
+// names the span.
+func TestHandlerRouteShares(t *testing.T) {
+	tracing, rec := setup(t, middleware.Config{
+		Sampling: sampler.Config{Random: sampler.Percent(0)},
+		Route: func(r *http.Request) middleware.Route {
+			if r.URL.Path == "/pay" {
+				return middleware.Route{Pattern: "/pay", Sampling: &sampler.Shares{}}
+			}
+			return middleware.Route{}
+		},
+	})
+	h := tracing.Handler(http.NotFoundHandler())
+	for _, path := range []string{"/pay", "/other"} {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", path, nil))
+	}
+	if s := one(t, rec); s.Name() != "POST /pay" {
+		t.Errorf("name = %q, want POST /pay", s.Name())
+	}
+}

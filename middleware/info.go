@@ -10,11 +10,14 @@ import (
 func (t *Tracing) debugInfo() debugInfo {
 	info := debugInfo{
 		Service:    t.service,
-		Role:       "service",
+		Role:       t.role.String(),
 		Settings:   slices.Clone(t.settings),
-		Notes:      t.notes,
+		Notes:      slices.Clone(t.notes),
 		Sampling:   t.sampler.Counts(),
 		RequestIDs: make(map[string]uint64, len(t.ids)),
+	}
+	if t.stranger.Load() {
+		info.Notes = append(info.Notes, strangerNote)
 	}
 	for _, e := range t.exporters {
 		info.Settings = append(info.Settings, e.Settings()...)

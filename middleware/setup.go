@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -58,7 +60,14 @@ type Tracing struct {
 	policy      requestid.Policy
 	status      span.StatusMap
 	health      healthChecks
+	role        Role
+	spawn       bool // a gateway's calls have spans
+	proxy       Proxy
+	edge        *Edge
+	route       func(*http.Request) Route
+	sendTo      func(*http.Request) bool
 	headerRules bool // some sampling rule asks for a header
+	asksBase    bool // sampling has a Base, which wants a trace id
 	ours        bool // our sampler is in the provider
 	sdk         bool // the provider is the SDK's, which copies attributes
 	disabled    bool
@@ -70,7 +79,8 @@ type Tracing struct {
 	notes     []string
 	own       *tracestore.Recorder
 
-	ids [4]atomic.Uint64 // requests by requestid.Change
+	ids      [4]atomic.Uint64 // requests by requestid.Change
+	stranger atomic.Bool      // one came though there is no edge
 }
 
 // Setup builds the tracing of a program from cfg and the environment. It does not
@@ -94,7 +104,25 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 		policy: cfg.RequestID,
 		status: cfg.Status,
 		health: newHealthChecks(cfg.HealthChecks),
+		role:   cfg.Role,
+		spawn:  cfg.SpawnUpstreamSpan || cfg.Role == Service,
+		route:  cfg.Route,
+		sendTo: cfg.SendTo,
 		logger: cfg.Logger,
+	}
+	if cfg.Role == Gateway && cfg.Status == (span.StatusMap{}) {
+		t.status = span.Envoy
+	}
+	if cfg.Edge != nil {
+		edge := *cfg.Edge
+		edge.Internal, edge.Baggage = slices.Clone(edge.Internal), slices.Clone(edge.Baggage)
+		t.edge = &edge
+		cfg.Sampling.ForcedPerSecond = edge.ForcedPerSecond
+	}
+	t.proxy = cfg.Proxy
+	t.proxy.InternalOnly = make([]string, len(cfg.Proxy.InternalOnly))
+	for i, h := range cfg.Proxy.InternalOnly {
+		t.proxy.InternalOnly[i] = http.CanonicalHeaderKey(h)
 	}
 	env := otelenv.New(cfg.Getenv)
 	errs := []error{ctx.Err(), cfg.check()}
@@ -104,7 +132,9 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	var err error
 	t.propagator, err = propagation.New(propCfg)
 	errs = append(errs, err)
-	t.sampler, err = sampler.New(t.samplingConfig(env, cfg.Sampling))
+	sampling := t.samplingConfig(env, cfg.Sampling)
+	t.sampler, err = sampler.New(sampling)
+	t.asksBase = sampling.Base != nil
 	errs = append(errs, err)
 	for _, r := range cfg.Sampling.Rules {
 		t.headerRules = t.headerRules || r.Header != ""
@@ -274,7 +304,10 @@ const unreadableLimit = 10
 // configuration.
 func (t *Tracing) samplingConfig(env *otelenv.Reader, cfg sampler.Config) sampler.Config {
 	const variable = "OTEL_TRACES_SAMPLER"
+	budget := cfg.ForcedPerSecond // the edge's, not a statement about sampling
+	cfg.ForcedPerSecond = 0
 	stated := !reflect.ValueOf(cfg).IsZero()
+	cfg.ForcedPerSecond = budget
 	value, source := "follow the caller, else trace", "default"
 	if stated {
 		value, source = "by program", "Config"

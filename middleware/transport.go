@@ -54,6 +54,9 @@ func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	c := new(Call)
 	out := Outgoing{Name: name, Carrier: otelprop.HeaderCarrier(header)}
+	if send := rt.tracing.sendTo; send != nil && !send(req) {
+		out.Carrier = nil // a span, and nothing in the headers
+	}
 	ctx := rt.tracing.startClient(req.Context(), &out, c)
 	sent := req.WithContext(ctx)
 	sent.Header = header

@@ -292,3 +292,43 @@ func TestTransportKeepsCallersID(t *testing.T) {
 		}
 	}
 }
+
+// TestTransportSendTo: a host that is not ours learns nothing.
+func TestTransportSendTo(t *testing.T) {
+	tracing, rec := setup(t, middleware.Config{SendTo: func(r *http.Request) bool { return r.URL.Path != "/stranger" }})
+	var got http.Header
+	url, client := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r.Header.Clone() }))
+	for path, want := range map[string]bool{"/stranger": false, "/ours": true} {
+		get(t, traced(tracing, client), url+path)
+		if sent := got.Get("Traceparent") != ""; sent != want {
+			t.Errorf("%s: traceparent sent: %v, want %v", path, sent, want)
+		}
+	}
+	if n := len(rec.Ended()); n != 2 {
+		t.Errorf("%d client spans, want 2: a call to a stranger is a call", n)
+	}
+}
+
+// TestTransportGateway is T-21: without a span of its own the upstream call carries
+// the server span's context; with one, that span's.
+func TestTransportGateway(t *testing.T) {
+	for _, spawn := range []bool{false, true} {
+		tracing, rec := setup(t, middleware.Config{Role: middleware.Gateway, SpawnUpstreamSpan: spawn})
+		var got string
+		url, client := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r.Header.Get("Traceparent") }))
+		front := tracing.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			req, _ := http.NewRequestWithContext(r.Context(), "GET", url, nil)
+			if resp, err := traced(tracing, client).Do(req); err == nil {
+				resp.Body.Close()
+			}
+		}))
+		front.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		spans := rec.Ended()
+		if want := map[bool]int{false: 1, true: 2}[spawn]; len(spans) != want {
+			t.Fatalf("spawn %v: %d spans, want %d", spawn, len(spans), want)
+		}
+		if sender := spans[0].SpanContext().SpanID().String(); !strings.Contains(got, sender) {
+			t.Errorf("spawn %v: traceparent = %q, want span %s", spawn, got, sender)
+		}
+	}
+}

@@ -32,6 +32,11 @@ type Config struct {
 	// nor an earlier hop has decided for it. Forced ones, by header or by B3 debug,
 	// take from the bucket but are not held back.
 	PerSecond float64
+	// ForcedPerSecond is the most traces a second that requests of strangers may
+	// force (Request.Stranger): by x-client-trace-id, a B3 debug or sampled flag, a
+	// sampled parent or the reason in their id. 0 is none, math.Inf(1) has no limit.
+	// Beyond it such a request is decided as if it had asked for nothing.
+	ForcedPerSecond float64
 	// Use says whether the request id decides and whether its digit is read and
 	// written (D-2, RID-11). The zero value does both.
 	Use requestid.Use
@@ -84,6 +89,9 @@ func (cfg *Config) check() error {
 	errs := []error{
 		Shares{cfg.Client, cfg.Random, cfg.Overall}.check(""),
 		checkPerSecond("PerSecond", cfg.PerSecond),
+	}
+	if !math.IsInf(cfg.ForcedPerSecond, 1) {
+		errs = append(errs, checkPerSecond("ForcedPerSecond", cfg.ForcedPerSecond))
 	}
 	if cfg.Use > requestid.Ignore {
 		errs = append(errs, fmt.Errorf("sampler: Use is %v, allowed is PackAndSample, Sample, Pack or Ignore", cfg.Use))
@@ -174,8 +182,12 @@ func agrees(pattern, s string) bool {
 	return s == pattern
 }
 
-// shares returns those that hold for a request under rule i, or under none.
-func (cfg *Config) shares(i int) Shares {
+// shares returns those that hold for a request under rule i, or under none, on a
+// route with shares of its own, or nil.
+func (cfg *Config) shares(i int, route *Shares) Shares {
+	if route != nil {
+		return *route // D-5: all three, and what is not set is 100 %
+	}
 	if i >= 0 && cfg.Rules[i].Shares != (Shares{}) {
 		return cfg.Rules[i].Shares // D-5
 	}

@@ -19,6 +19,12 @@ type Request struct {
 	Client, Force bool
 	// HealthCheck is a request that is never traced (D-25).
 	HealthCheck bool
+	// Stranger is a request from outside: what it asks for by itself takes from
+	// Config.ForcedPerSecond.
+	Stranger bool
+	// Shares are the route's, in the place of the Config's and a Rule's (D-5); nil
+	// where the route has none.
+	Shares *Shares
 	// Parent is the caller's span context; invalid for none.
 	Parent trace.SpanContext
 	// Sampling is what the caller's headers say beyond the flag of Parent.
@@ -61,17 +67,15 @@ func Decide(r Request, cfg Config) Decision {
 	if r.HealthCheck || i >= 0 && cfg.Rules[i].Drop {
 		return Decision{Why: HealthCheck}
 	}
-	sh := cfg.shares(i)
+	sh := cfg.shares(i, r.Shares)
 	return settle(&r, decide(&r, &cfg, &sh), cfg.NoVeto, silent)
 }
 
 // decide is Envoy's own decision. D-1, no tracing at all, is to have no Config.
 func decide(r *Request, cfg *Config, sh *Shares) Decision {
-	packs := false
+	packs := cfg.packs()
 	switch cfg.Use {
-	case requestid.PackAndSample:
-		packs = true
-	case requestid.Sample:
+	case requestid.PackAndSample, requestid.Sample:
 	case requestid.Pack, requestid.Ignore: // D-2: not even the overall share is looked at
 		return Decision{Traced: true, Reason: requestid.Sampling, Why: Unused}
 	default:
@@ -105,6 +109,9 @@ func decide(r *Request, cfg *Config, sh *Shares) Decision {
 	d.Write = packs && !says(r.ID, d.Reason)
 	return d
 }
+
+// packs reports whether the digit of the request id is read and written.
+func (cfg *Config) packs() bool { return cfg.Use == requestid.PackAndSample }
 
 // says reports whether the digit of id is r's, or has no place in it (RID-12).
 // Reason does not tell 4 from the 7 of a UUID of that version, which D-10 rewrites.

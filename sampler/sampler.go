@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ type Sampler struct {
 	headerRule bool   // a rule asks for a header
 	start      time.Time
 	limit      limiter
+	forced     limiter   // of strangers
 	ruleLimit  []limiter // one a rule
 	over       atomic.Pointer[Shares]
 	counts     [whys][reasons]atomic.Uint64
@@ -46,6 +48,9 @@ func New(cfg Config) (*Sampler, error) {
 	s := &Sampler{cfg: cfg, start: time.Now(), ruleLimit: make([]limiter, len(cfg.Rules))}
 	s.cfg.Rules = slices.Clone(cfg.Rules)
 	s.limit.set(cfg.PerSecond)
+	if !math.IsInf(cfg.ForcedPerSecond, 1) {
+		s.forced.set(cfg.ForcedPerSecond)
+	}
 	for i := range cfg.Rules {
 		s.ruleLimit[i].set(cfg.Rules[i].PerSecond)
 		s.headerRule = s.headerRule || cfg.Rules[i].Header != ""
@@ -74,10 +79,26 @@ func (s *Sampler) decide(r *Request, p *sdktrace.SamplingParameters) (Decision, 
 	if r.Client && r.Draw == 0 {
 		r.Draw = rand.Uint32() // D-13
 	}
-	sh := s.cfg.shares(i).override(s.over.Load())
-	own := decide(r, &s.cfg, &sh)
+	sh := s.cfg.shares(i, r.Shares).override(s.over.Load())
+	d, own, result := s.ask(r, &sh, p)
+	if r.Stranger && d.Traced && wants(r) {
+		quiet := r.quiet()
+		if q, _, qresult := s.ask(&quiet, &sh, p); !q.Traced && !s.takeForced() {
+			// The reason in its id goes, too, or the next hop would trace it.
+			q.Write = q.Write || s.cfg.packs() && !says(r.ID, q.Reason)
+			return s.count(q), qresult
+		}
+	}
+	if d.Traced && isNew(r, own) && !s.take(i, isForced(r, own)) {
+		d, result = Decision{Why: Limited}, sdktrace.SamplingResult{}
+	}
+	return s.count(d), result
+}
 
-	var result sdktrace.SamplingResult
+// ask decides about r without any limit: the decision, the shares' part of it and
+// Base's answer.
+func (s *Sampler) ask(r *Request, sh *Shares, p *sdktrace.SamplingParameters) (d, own Decision, result sdktrace.SamplingResult) {
+	own = decide(r, &s.cfg, sh)
 	base := silent
 	if s.cfg.Base != nil && s.baseCounts(r, own) {
 		result = s.askBase(r, p)
@@ -86,11 +107,38 @@ func (s *Sampler) decide(r *Request, p *sdktrace.SamplingParameters) (Decision, 
 			base = yes
 		}
 	}
-	d := settle(r, own, s.cfg.NoVeto, base)
-	if d.Traced && isNew(r, own) && !s.take(i, isForced(r, own)) {
-		d, result = Decision{Why: Limited}, sdktrace.SamplingResult{}
+	return settle(r, own, s.cfg.NoVeto, base), own, result
+}
+
+// wants reports whether something in r asks for a trace.
+func wants(r *Request) bool {
+	return r.Client || r.Force || r.Sampling == propagation.Debug || r.Sampling == propagation.Accept ||
+		r.Parent.IsSampled() || r.ID.Reason() != requestid.NotTraceable
+}
+
+// quiet returns r without what asks for a trace. The parent stays, and leaves the
+// decision to this hop.
+func (r *Request) quiet() Request {
+	q := *r
+	q.Client, q.Force = false, false
+	q.ID = q.ID.WithReason(requestid.NotTraceable)
+	q.Sampling = propagation.Unstated
+	if q.Parent.IsValid() {
+		q.Sampling = propagation.Deferred
+		q.Parent = q.Parent.WithTraceFlags(q.Parent.TraceFlags() &^ trace.FlagsSampled)
 	}
-	return s.count(d), result
+	return q
+}
+
+// takeForced takes room for a trace that a stranger asks for.
+func (s *Sampler) takeForced() bool {
+	switch {
+	case s.cfg.ForcedPerSecond == 0:
+		return false
+	case s.forced.interval == 0:
+		return true
+	}
+	return s.forced.take(int64(time.Since(s.start)), false)
 }
 
 // baseCounts reports whether Base's answer can change the decision.
@@ -222,7 +270,7 @@ func (s *Sampler) Counts() map[string]uint64 {
 
 // Description names the sampler and what it does now, SetShares included.
 func (s *Sampler) Description() string {
-	sh := s.cfg.shares(-1).override(s.over.Load())
+	sh := s.cfg.shares(-1, nil).override(s.over.Load())
 	var b strings.Builder
 	fmt.Fprintf(&b, "meshtrace{client:%v,random:%v,overall:%v", sh.Client, sh.Random, sh.Overall)
 	if n := len(s.cfg.Rules); n > 0 {

@@ -468,3 +468,67 @@ func TestDecideAllocs(t *testing.T) {
 		}
 	}
 }
+
+// TestStranger: what strangers ask for costs at most the budget, and what is over it
+// is decided as if they had not asked. The digit of their id goes, too.
+func TestStranger(t *testing.T) {
+	const (
+		id      = requestid.ID("125a4afb-6f55-44ba-ad80-413f09f48a28")
+		sampled = requestid.ID("125a4afb-6f55-94ba-ad80-413f09f48a28")
+	)
+	parent := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, TraceFlags: trace.FlagsSampled})
+	asking := map[string]Request{
+		"D-7 client":  {ID: id, Client: true},
+		"D-8 force":   {ID: id, Force: true},
+		"D-6 digit":   {ID: sampled},
+		"W-13 parent": {ID: id, Parent: parent},
+		"B-1 debug":   {ID: id, Sampling: propagation.Debug},
+		"B-4 accept":  {ID: id, Sampling: propagation.Accept},
+	}
+	for name, r := range asking {
+		r.Stranger = true
+		for _, tt := range []struct {
+			budget   float64
+			min, max int
+		}{{0, 0, 0}, {10, 10, 11}, {math.Inf(1), 500, 500}} {
+			// Without the veto each of the six is traced when nobody holds it back.
+			s, err := New(Config{Random: Percent(0), NoVeto: true, ForcedPerSecond: tt.budget})
+			if err != nil {
+				t.Fatal(err)
+			}
+			traced := 0
+			for range 500 {
+				d := s.Decide(r)
+				if d.Traced {
+					traced++
+				} else if r.ID == sampled && !d.Write {
+					t.Errorf("%s: a trace that was refused keeps its digit: %+v", name, d)
+				}
+			}
+			if traced < tt.min || traced > tt.max {
+				t.Errorf("%s, budget %v: %d of 500 traced, want %d to %d", name, tt.budget, traced, tt.min, tt.max)
+			}
+		}
+	}
+	// Within the random share nobody's wish is needed.
+	s, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := s.Decide(Request{ID: id, Stranger: true, Client: true}); !d.Traced {
+		t.Errorf("a stranger within the random share: %+v, want it traced", d)
+	}
+}
+
+// TestRouteShares is D-5: a route's shares replace all three, and what is unset in
+// them is 100 %.
+func TestRouteShares(t *testing.T) {
+	r := Request{ID: "125a4afb-6f55-44ba-ad80-413f09f48a28", Shares: &Shares{}}
+	if d := Decide(r, Config{Random: Percent(0), Overall: Percent(0)}); !d.Traced {
+		t.Errorf("route without shares of its own: %+v, want 100 %%", d)
+	}
+	r.Shares = &Shares{Random: Percent(0)}
+	if d := Decide(r, Config{}); d.Traced {
+		t.Errorf("route with 0 %%: %+v, want no trace", d)
+	}
+}

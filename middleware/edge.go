@@ -1,0 +1,415 @@
+package middleware
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/netip"
+	"net/textproto"
+	"slices"
+	"strings"
+
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/meshtrace/meshtrace/internal/headers"
+	"github.com/meshtrace/meshtrace/propagation"
+	"github.com/meshtrace/meshtrace/requestid"
+)
+
+// Edge says who is inside and how many proxies stand in front. A service that
+// strangers reach without an Envoy before it has one. The zero value trusts nobody:
+// every request is a stranger's, its trace is not continued but linked, its request
+// id is replaced, and it can force no trace.
+//
+// What a stranger's request loses is what Envoy removes: ED-6, ED-9 and ED-10.
+type Edge struct {
+	// Internal are the addresses that count as inside (ED-3, ED-5); nil is nobody.
+	// Private addresses are not inside by themselves.
+	Internal []netip.Prefix
+	// Hops is how many trusted proxies stand in front, 0 to 64: so many addresses at
+	// the end of x-forwarded-for are theirs (ED-1, ED-2).
+	Hops int
+	// Inner is Envoy's use_remote_address: false. The address comes from
+	// x-forwarded-for alone, and a request from outside is sanitised but keeps its
+	// request id: it passed an edge before (ED-4).
+	Inner bool
+	// Context says what becomes of a stranger's trace context.
+	Context EdgeContext
+	// ForcedPerSecond is how many traces a second strangers may force, by
+	// x-client-trace-id, a B3 debug or sampled flag, or the reason in a preserved
+	// request id: 0 none, math.Inf(1) any number, as Envoy. What is above is decided as
+	// if it had not asked.
+	ForcedPerSecond float64
+	// Baggage are the keys of a stranger's baggage that may enter; nil is none, "*"
+	// alone is all.
+	Baggage []string
+}
+
+// EdgeContext is what becomes of a stranger's trace context.
+type EdgeContext uint8
+
+const (
+	// Restart begins a new trace with a link to the stranger's span.
+	Restart EdgeContext = iota
+	// Continue goes on with the stranger's trace, as Envoy does (ED-11).
+	Continue
+	// Ignore begins a new trace that knows nothing of the stranger's.
+	Ignore
+)
+
+// String returns the name of c in lower case.
+func (c EdgeContext) String() string {
+	switch c {
+	case Restart:
+		return "restart"
+	case Continue:
+		return "continue"
+	case Ignore:
+		return "ignore"
+	}
+	return fmt.Sprintf("EdgeContext(%d)", uint8(c))
+}
+
+// EnvoyEdge returns what an Envoy listener does with its defaults: nobody is internal
+// (ED-5), the address comes from x-forwarded-for (ED-2), and a stranger's context,
+// baggage and wish for a trace are taken as they come (ED-11).
+func EnvoyEdge() Edge {
+	return Edge{Inner: true, Context: Continue, ForcedPerSecond: math.Inf(1), Baggage: []string{"*"}}
+}
+
+const (
+	maxHops        = 64
+	maxBaggageKeys = 64
+)
+
+// check returns every mistake in e.
+func (e *Edge) check() error {
+	var errs []error
+	for i, p := range e.Internal {
+		if !p.IsValid() {
+			errs = append(errs, fmt.Errorf("middleware: Config.Edge.Internal[%d] is no prefix: allowed is such as 10.0.0.0/8", i))
+		}
+	}
+	if e.Hops < 0 || e.Hops > maxHops {
+		errs = append(errs, fmt.Errorf("middleware: Config.Edge.Hops=%d: allowed is 0 to %d", e.Hops, maxHops))
+	}
+	if e.Context > Ignore {
+		errs = append(errs, fmt.Errorf("middleware: Config.Edge.Context=%v: allowed is Restart, Continue or Ignore", e.Context))
+	}
+	if !(e.ForcedPerSecond >= 0) {
+		errs = append(errs, fmt.Errorf("middleware: Config.Edge.ForcedPerSecond=%v: allowed is 0 and above, math.Inf(1) for no limit", e.ForcedPerSecond))
+	}
+	if len(e.Baggage) > maxBaggageKeys || (len(e.Baggage) > 1 && slices.Contains(e.Baggage, "*")) || slices.Contains(e.Baggage, "") {
+		errs = append(errs, fmt.Errorf("middleware: Config.Edge.Baggage has %d keys: allowed are at most %d that are not empty, or \"*\" alone", len(e.Baggage), maxBaggageKeys))
+	}
+	return errors.Join(errs...)
+}
+
+// origin is where a request comes from.
+type origin struct {
+	client   netip.Addr // the address taken for the client's; invalid when unknown
+	internal bool       // ED-3
+	edge     bool       // ED-4
+}
+
+// stranger tells whether the request is from outside.
+func (o origin) stranger() bool { return !o.internal }
+
+var forwardedFor = headers.Name{Canonical: "X-Forwarded-For", Lower: "x-forwarded-for"}
+
+// maxForwarded bounds in bytes what is looked at of x-forwarded-for. Envoy limits
+// all headers together; an address list of this size is nobody's.
+const maxForwarded = 8 << 10
+
+// origin tells where a request of a peer comes from. xff are the lines of
+// x-forwarded-for.
+func (e *Edge) origin(peer netip.Addr, xff []string) origin {
+	list, present := joinForwarded(xff)
+	o := origin{client: peer, edge: !e.Inner}
+	possible := false // may be internal at all
+	switch {
+	case !e.Inner: // ED-1
+		possible = !present
+		if e.Hops > 0 {
+			if a, _, ok := lastAddress(list, e.Hops-1); ok {
+				o.client = a
+			}
+		}
+	case present: // ED-2
+		if a, alone, ok := lastAddress(list, e.Hops); ok {
+			o.client, possible = a, alone
+		}
+	}
+	if possible && e.inside(o.client) {
+		o.internal, o.edge = true, false
+	}
+	return o
+}
+
+// inside tells whether a is one of the internal addresses.
+func (e *Edge) inside(a netip.Addr) bool {
+	if !a.IsValid() {
+		return false
+	}
+	a = a.Unmap().WithZone("")
+	for _, p := range e.Internal {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// joinForwarded joins the lines of x-forwarded-for as Envoy does (O-4), and tells
+// whether there is one. A list that is too long keeps its end, which is what counts.
+func joinForwarded(lines []string) (list string, present bool) {
+	switch len(lines) {
+	case 0:
+		return "", false
+	case 1:
+		list = lines[0]
+	default:
+		n := 0
+		first := len(lines)
+		for first > 0 && n <= maxForwarded {
+			first--
+			n += len(lines[first]) + 1
+		}
+		kept := slices.DeleteFunc(slices.Clone(lines[first:]), func(l string) bool { return l == "" })
+		list = strings.Join(kept, ",")
+	}
+	if len(list) > maxForwarded {
+		list = list[len(list)-maxForwarded:]
+	}
+	return list, true
+}
+
+// lastAddress returns the address before the last skip ones of a list, and whether it
+// is the only one in it. It is false when there is none or it is no bare address.
+func lastAddress(list string, skip int) (a netip.Addr, alone, ok bool) {
+	for range skip {
+		i := strings.LastIndexByte(list, ',')
+		if i < 0 {
+			return netip.Addr{}, false, false
+		}
+		list = list[:i]
+	}
+	i := strings.LastIndexByte(list, ',')
+	a, err := netip.ParseAddr(strings.Trim(list[i+1:], " \t"))
+	if err != nil {
+		return netip.Addr{}, false, false
+	}
+	return a.Unmap(), i < 0 && skip == 0, true
+}
+
+// noteStranger reports the first request that reached a program without an Edge from
+// a public address and without a sign of a proxy in front: what it says is trusted.
+func (t *Tracing) noteStranger(peer netip.Addr, src *headers.Source) {
+	if t.stranger.Load() || !peer.IsGlobalUnicast() || peer.IsPrivate() || len(src.Lines(&forwardedFor)) > 0 {
+		return
+	}
+	for _, n := range envoyMarks {
+		if len(src.Lines(&n)) > 0 {
+			return
+		}
+	}
+	if !t.stranger.Swap(true) {
+		t.logger.Warn("meshtrace: " + strangerNote)
+	}
+}
+
+const strangerNote = "a request came straight from a public address, and its ids, trace and baggage are trusted: " +
+	"set Config.Edge, or put a proxy that sanitises headers in front"
+
+// envoyMarks are what an Envoy in front writes on each request.
+var envoyMarks = []headers.Name{
+	{Canonical: "X-Envoy-Internal", Lower: "x-envoy-internal"},
+	{Canonical: "X-Envoy-External-Address", Lower: "x-envoy-external-address"},
+	{Canonical: "X-Envoy-Expected-Rq-Timeout-Ms", Lower: "x-envoy-expected-rq-timeout-ms"},
+	{Canonical: "X-Envoy-Attempt-Count", Lower: "x-envoy-attempt-count"},
+}
+
+// receive takes from what a stranger's headers say what may not enter.
+func (e *Edge) receive(ext *propagation.Extraction) {
+	switch e.Context {
+	case Restart:
+		sc := ext.SpanContext
+		if sc.IsValid() {
+			// A link is for those who look, and carries no foreign tracestate.
+			sc = sc.WithTraceState(trace.TraceState{})
+		}
+		*ext = propagation.Extraction{Other: sc, Baggage: ext.Baggage}
+	case Ignore:
+		*ext = propagation.Extraction{Baggage: ext.Baggage}
+	}
+	ext.Baggage = e.filter(ext.Baggage)
+}
+
+// filter returns the members of b that may enter.
+func (e *Edge) filter(b baggage.Baggage) baggage.Baggage {
+	if b.Len() == 0 || (len(e.Baggage) == 1 && e.Baggage[0] == "*") {
+		return b
+	}
+	for _, m := range b.Members() {
+		if !slices.Contains(e.Baggage, m.Key()) {
+			b = b.DeleteMember(m.Key())
+		}
+	}
+	return b
+}
+
+// Headers that a stranger's request loses. Names are in canonical form.
+var (
+	// On edge requests alone. // ED-9
+	edgeHeaders = []string{
+		"X-Envoy-Decorator-Operation", "X-Envoy-Downstream-Service-Cluster", "X-Envoy-Downstream-Service-Node",
+		"X-Envoy-Original-Path", "X-Envoy-Original-Host",
+	}
+	// On every request that is not internal. // ED-10
+	externalHeaders = []string{
+		"X-Envoy-Retriable-Status-Codes", "X-Envoy-Retriable-Header-Names", "X-Envoy-Retry-On", "X-Envoy-Retry-Grpc-On",
+		"X-Envoy-Max-Retries", "X-Envoy-Upstream-Alt-Stat-Name", "X-Envoy-Upstream-Rq-Timeout-Ms",
+		"X-Envoy-Upstream-Rq-Per-Try-Timeout-Ms", "X-Envoy-Upstream-Rq-Timeout-Alt-Response",
+		"X-Envoy-Expected-Rq-Timeout-Ms", "X-Envoy-Force-Trace", "X-Envoy-Ip-Tags", "X-Envoy-Original-Url",
+		"X-Envoy-Hedge-On-Per-Try-Timeout",
+	}
+)
+
+const (
+	headerInternal        = "X-Envoy-Internal"
+	headerExternalAddress = "X-Envoy-External-Address"
+)
+
+// edits tells whether edit may change the headers of a request from c's origin.
+func (c *serverCall) edits() bool {
+	return c.tracing.edge != nil || c.tracing.role == Gateway
+}
+
+// edit returns the headers of h that go on, as Envoy passes them on: O-5, ED-6 to
+// ED-10, ED-13. h is not changed; without anything to change it is what comes back.
+func (c *serverCall) edit(h http.Header) http.Header {
+	e := headerEdit{from: h}
+	t, o := c.tracing, c.origin
+	if t.edge != nil {
+		e.remove(headerInternal) // ED-6
+		if o.stranger() {
+			if o.edge {
+				e.remove(edgeHeaders...)
+			}
+			e.remove(externalHeaders...)
+			e.remove(t.proxy.InternalOnly...)
+		} else {
+			e.set(headerInternal, "true")
+		}
+		if o.edge && o.client.IsValid() {
+			e.set(headerExternalAddress, o.client.String()) // ED-7
+		}
+	}
+	if t.role == Gateway {
+		c.editGateway(&e)
+	}
+	return e.result()
+}
+
+// editGateway edits what only a proxy writes.
+func (c *serverCall) editGateway(e *headerEdit) {
+	t := c.tracing
+	if id := string(c.Call.RequestID()); id != "" {
+		e.set(requestid.Header, id) // RID-1 to RID-5, with the digit of the decision
+	} else {
+		e.remove(requestid.Header)
+	}
+	if t.edge != nil && !t.edge.Inner && !t.proxy.KeepForwardedFor && c.State.Peer.IsValid() { // ED-8
+		own := c.State.Peer
+		if own == loopback && t.proxy.Address.IsValid() {
+			own = t.proxy.Address
+		}
+		list := own.String()
+		if before := strings.Join(slices.DeleteFunc(slices.Clone(e.get(forwardedFor.Canonical)), isEmpty), ","); before != "" {
+			list = before + "," + list
+		}
+		e.set(forwardedFor.Canonical, list)
+	}
+	if t.proxy.AddUserAgent { // ED-13
+		e.set("X-Envoy-Downstream-Service-Cluster", t.proxy.Cluster)
+		if ua := e.get("User-Agent"); len(ua) == 0 || ua[0] == "" {
+			e.set("User-Agent", t.proxy.Cluster)
+		}
+		if t.proxy.Node != "" {
+			e.set("X-Envoy-Downstream-Service-Node", t.proxy.Node)
+		}
+	}
+}
+
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+func isEmpty(s string) bool { return s == "" }
+
+// headerEdit changes headers in a copy, made at the first change.
+type headerEdit struct {
+	from, copied http.Header
+}
+
+func (e *headerEdit) result() http.Header {
+	if e.copied != nil {
+		return e.copied
+	}
+	return e.from
+}
+
+func (e *headerEdit) get(name string) []string { return e.result()[name] }
+
+func (e *headerEdit) copy() {
+	if e.copied != nil {
+		return
+	}
+	e.copied = make(http.Header, len(e.from)+4)
+	for k, v := range e.from {
+		e.copied[k] = v[:len(v):len(v)]
+	}
+}
+
+func (e *headerEdit) set(name, value string) {
+	if old := e.get(name); len(old) == 1 && old[0] == value {
+		return
+	}
+	e.copy()
+	e.copied[name] = []string{value}
+}
+
+func (e *headerEdit) remove(names ...string) {
+	for _, n := range names {
+		if _, ok := e.result()[n]; ok {
+			e.copy()
+			delete(e.copied, n)
+		}
+	}
+}
+
+// withoutConnection returns h without the headers that its Connection lines name, as
+// RFC 9110 section 7.6.1 asks of whoever passes a request on (O-5), and whether that
+// is a copy. h is not changed.
+func withoutConnection(h http.Header) (http.Header, bool) {
+	var copied http.Header
+	for _, line := range h["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			name = textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t"))
+			if _, ok := h[name]; !ok || name == "Connection" || name == "Upgrade" || name == "Te" {
+				continue
+			}
+			if copied == nil {
+				copied = make(http.Header, len(h))
+				for k, v := range h {
+					copied[k] = v[:len(v):len(v)]
+				}
+			}
+			delete(copied, name)
+		}
+	}
+	if copied == nil {
+		return h, false
+	}
+	return copied, true
+}

@@ -1,0 +1,337 @@
+package middleware
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/baggage"
+	otelprop "go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/meshtrace/meshtrace/requestid"
+	"github.com/meshtrace/meshtrace/sampler"
+)
+
+const (
+	strangersTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	strangersID    = "125a4afb-6f55-44ba-ad80-413f09f48a28"
+)
+
+var ten = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+
+func TestEdgeOrigin(t *testing.T) {
+	tests := []struct {
+		rule     string
+		edge     Edge
+		peer     string
+		xff      []string
+		client   string
+		internal bool
+		atEdge   bool
+	}{
+		{"ED-1 plain external", Edge{Internal: ten}, "12.12.12.12", nil, "12.12.12.12", false, true},
+		{"ED-1 internal", Edge{Internal: ten}, "10.0.0.1", nil, "10.0.0.1", true, false},
+		{"ED-1 private peer with xff", Edge{Internal: ten}, "10.0.0.1", []string{"10.0.0.2"}, "10.0.0.1", false, true},
+		{"ED-1 empty xff counts", Edge{Internal: ten}, "10.0.0.1", []string{""}, "10.0.0.1", false, true},
+		{"ED-1 two hops", Edge{Hops: 2}, "192.0.2.5", []string{"198.51.100.1,203.0.113.10,203.0.113.1"}, "203.0.113.10", false, true},
+		{"ED-1 too few hops", Edge{Hops: 2}, "192.0.2.5", []string{"203.0.113.1"}, "192.0.2.5", false, true},
+		{"ED-1 no bare address", Edge{Hops: 1}, "192.0.2.5", []string{"198.51.100.7:8080"}, "192.0.2.5", false, true},
+		{"ED-2 one internal address", Edge{Inner: true, Internal: ten}, "10.0.0.3", []string{"10.0.0.1"}, "10.0.0.1", true, false},
+		{"ED-2 spaces are cut", Edge{Inner: true, Internal: ten}, "10.0.0.3", []string{" 10.0.0.1\t"}, "10.0.0.1", true, false},
+		{"ED-2 two addresses", Edge{Inner: true, Internal: ten}, "10.0.0.3", []string{"10.0.0.2,10.0.0.1"}, "10.0.0.1", false, false},
+		{"ED-2 none", Edge{Inner: true, Internal: ten}, "10.0.0.3", nil, "10.0.0.3", false, false},
+		{"ED-2 empty last", Edge{Inner: true, Internal: ten}, "10.0.0.3", []string{"10.0.0.1,"}, "10.0.0.3", false, false},
+		{"ED-2 hops", Edge{Inner: true, Internal: ten, Hops: 1}, "10.0.0.3", []string{"10.0.0.1,10.0.0.2"}, "10.0.0.1", false, false},
+		{"ED-4 inner is no edge", Edge{Inner: true}, "203.0.113.9", []string{"34.0.0.1"}, "34.0.0.1", false, false},
+		{"ED-5 nobody by default", Edge{}, "10.0.0.1", nil, "10.0.0.1", false, true},
+		{"O-4 lines joined", Edge{Inner: true, Internal: ten}, "10.0.0.3", []string{"", "10.0.0.1"}, "10.0.0.1", true, false},
+		{"IPv6 in IPv4's form", Edge{Internal: ten}, "::ffff:10.0.0.1", nil, "::ffff:10.0.0.1", true, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.rule, func(t *testing.T) {
+			want := origin{client: netip.MustParseAddr(tt.client), internal: tt.internal, edge: tt.atEdge}
+			if got := tt.edge.origin(netip.MustParseAddr(tt.peer), tt.xff); got != want {
+				t.Errorf("origin(%s, %q) = %+v, want %+v", tt.peer, tt.xff, got, want)
+			}
+		})
+	}
+}
+
+func FuzzEdgeOrigin(f *testing.F) {
+	f.Add("10.0.0.1, 203.0.113.9", 1, true)
+	f.Add(",,", 64, false)
+	f.Fuzz(func(t *testing.T, xff string, hops int, inner bool) {
+		e := Edge{Internal: ten, Hops: min(max(hops, 0), maxHops), Inner: inner}
+		o := e.origin(netip.MustParseAddr("192.0.2.1"), []string{xff, xff})
+		if o.internal && (o.edge || !e.inside(o.client)) {
+			t.Errorf("origin of %q = %+v", xff, o)
+		}
+	})
+}
+
+// edgeSetup returns a Tracing and the headers and context that its handler saw last.
+func edgeSetup(t testing.TB, cfg Config) (*Tracing, *tracetest.SpanRecorder, func(peer string, h http.Header) (http.Header, context.Context)) {
+	t.Helper()
+	rec := tracetest.NewSpanRecorder()
+	cfg.Processors = []sdktrace.SpanProcessor{rec}
+	cfg.Getenv = func(name string) string { return map[string]string{"OTEL_TRACES_EXPORTER": "none"}[name] }
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	tracing, err := Setup(context.Background(), cfg)
+	if err != nil {
+		t.Fatalf("Setup: %v", err)
+	}
+	t.Cleanup(func() { tracing.Shutdown(context.Background()) })
+	var seen http.Header
+	var ctx context.Context
+	h := tracing.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { seen, ctx = r.Header, r.Context() }))
+	return tracing, rec, func(peer string, header http.Header) (http.Header, context.Context) {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = netip.AddrPortFrom(netip.MustParseAddr(peer), 4711).String()
+		r.Header = header
+		before := fmt.Sprint(header)
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if fmt.Sprint(header) != before {
+			t.Errorf("the headers that arrived were changed: %v, were %v", header, before)
+		}
+		return seen, ctx
+	}
+}
+
+func TestEdgeHeaders(t *testing.T) {
+	all := http.Header{"X-Own": {"1"}, headerInternal: {"true"}, headerExternalAddress: {"60.0.0.1"}, "X-Envoy-Unknown": {"stays"}}
+	for _, n := range append(append([]string{}, edgeHeaders...), externalHeaders...) {
+		all[n] = []string{"x"}
+	}
+	for _, tt := range []struct {
+		rule    string
+		edge    Edge
+		peer    string
+		gone    []string
+		kept    []string
+		values  map[string]string
+		replace bool
+	}{
+		{"ED-9, ED-10 edge", Edge{Internal: ten}, "50.0.0.1", append(append([]string{headerInternal, "Custom"}, edgeHeaders...), externalHeaders...),
+			[]string{"X-Own", "X-Envoy-Unknown"}, map[string]string{headerExternalAddress: "50.0.0.1"}, true},
+		{"ED-10 not edge", Edge{Inner: true}, "50.0.0.1", append([]string{headerInternal, "Custom"}, externalHeaders...), edgeHeaders,
+			map[string]string{headerExternalAddress: "60.0.0.1"}, false},
+		{"internal", Edge{Internal: ten}, "10.0.0.1", nil, append(append([]string{"Custom"}, edgeHeaders...), externalHeaders...),
+			map[string]string{headerInternal: "true", headerExternalAddress: "60.0.0.1"}, false},
+	} {
+		t.Run(tt.rule, func(t *testing.T) {
+			_, _, serve := edgeSetup(t, Config{Edge: &tt.edge, Proxy: Proxy{InternalOnly: []string{"custom"}}})
+			h := all.Clone()
+			h["Custom"] = []string{"x"}
+			h[requestid.Header] = []string{strangersID}
+			got, ctx := serve(tt.peer, h)
+			for _, n := range tt.gone {
+				if _, ok := got[n]; ok {
+					t.Errorf("%s is still there", n)
+				}
+			}
+			for _, n := range tt.kept {
+				if _, ok := got[n]; !ok {
+					t.Errorf("%s is gone", n)
+				}
+			}
+			for n, v := range tt.values {
+				if got.Get(n) != v {
+					t.Errorf("%s = %q, want %q", n, got.Get(n), v)
+				}
+			}
+			if replaced := !requestid.Equal(requestid.FromContext(ctx), strangersID); replaced != tt.replace { // RID-3, RID-4
+				t.Errorf("request id replaced: %v, want %v", replaced, tt.replace)
+			}
+		})
+	}
+}
+
+// TestGatewayHeaders: what a gateway writes for the next hop.
+func TestGatewayHeaders(t *testing.T) {
+	tests := []struct {
+		rule  string
+		cfg   Config
+		peer  string
+		in    http.Header
+		want  map[string]string
+		exact bool
+	}{
+		{"ED-8 appended", Config{Edge: &Edge{}}, "192.0.2.5", http.Header{"X-Forwarded-For": {"203.0.113.1", ""}}, map[string]string{"X-Forwarded-For": "203.0.113.1,192.0.2.5"}, true},
+		{"ED-8 loopback", Config{Edge: &Edge{}, Proxy: Proxy{Address: netip.MustParseAddr("10.3.2.1")}}, "127.0.0.1", http.Header{}, map[string]string{"X-Forwarded-For": "10.3.2.1"}, true},
+		{"ED-8 only that one", Config{Edge: &Edge{}, Proxy: Proxy{Address: netip.MustParseAddr("10.3.2.1")}}, "127.0.0.5", http.Header{}, map[string]string{"X-Forwarded-For": "127.0.0.5"}, true},
+		{"ED-8 kept", Config{Edge: &Edge{}, Proxy: Proxy{KeepForwardedFor: true}}, "192.0.2.5", http.Header{"X-Forwarded-For": {"203.0.113.1"}}, map[string]string{"X-Forwarded-For": "203.0.113.1"}, true},
+		{"ED-8 inner", Config{Edge: &Edge{Inner: true}}, "192.0.2.5", http.Header{"X-Forwarded-For": {"203.0.113.1"}}, map[string]string{"X-Forwarded-For": "203.0.113.1"}, true},
+		{"ED-13", Config{Proxy: Proxy{AddUserAgent: true, Cluster: "mesh-1", Node: "node-1"}}, "192.0.2.5", http.Header{"User-Agent": {""}},
+			map[string]string{"User-Agent": "mesh-1", "X-Envoy-Downstream-Service-Cluster": "mesh-1", "X-Envoy-Downstream-Service-Node": "node-1"}, true},
+		{"ED-13 agent stays", Config{Proxy: Proxy{AddUserAgent: true, Cluster: "mesh-1"}}, "192.0.2.5", http.Header{"User-Agent": {"x"}, "X-Envoy-Downstream-Service-Node": {"n"}},
+			map[string]string{"User-Agent": "x", "X-Envoy-Downstream-Service-Cluster": "mesh-1", "X-Envoy-Downstream-Service-Node": "n"}, true},
+		{"O-5", Config{}, "192.0.2.5", http.Header{"Connection": {"close, x-request-id, traceparent"}, "X-Request-Id": {strangersID}, "Traceparent": {strangersTrace}},
+			map[string]string{"Traceparent": ""}, false},
+		{"RID-12 digit", Config{}, "192.0.2.5", http.Header{"X-Request-Id": {strangersID}}, map[string]string{"X-Request-Id": "125a4afb-6f55-94ba-ad80-413f09f48a28"}, true},
+		{"D-3", Config{}, "192.0.2.5", http.Header{"X-Request-Id": {"my-request-id"}}, map[string]string{"X-Request-Id": "my-request-id"}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.rule, func(t *testing.T) {
+			tt.cfg.Role = Gateway
+			_, rec, serve := edgeSetup(t, tt.cfg)
+			got, ctx := serve(tt.peer, tt.in)
+			for n, v := range tt.want {
+				if got.Get(n) != v || len(got[n]) > 1 {
+					t.Errorf("%s = %q, want %q", n, got[n], v)
+				}
+			}
+			if tt.rule == "O-5" && requestid.Equal(requestid.FromContext(ctx), strangersID) {
+				t.Error("an id that Connection names is still the request's")
+			}
+			if traced := len(rec.Ended()) == 1; traced == (tt.rule == "D-3") {
+				t.Errorf("traced: %v", traced)
+			}
+		})
+	}
+}
+
+// TestEdgeContext: what becomes of a stranger's trace and baggage.
+func TestEdgeContext(t *testing.T) {
+	const traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
+	for _, tt := range []struct {
+		name    string
+		edge    Edge
+		peer    string
+		same    bool
+		links   int
+		baggage string
+	}{
+		{"restart", Edge{Internal: ten, ForcedPerSecond: 1}, "203.0.113.9", false, 1, ""},
+		{"ignore", Edge{Internal: ten, Context: Ignore, Baggage: []string{"b"}}, "203.0.113.9", false, 0, "b=2"},
+		{"ED-11 continue", Edge{Internal: ten, Context: Continue, ForcedPerSecond: math.Inf(1), Baggage: []string{"*"}}, "203.0.113.9", true, 0, "a=1,b=2"},
+		{"EnvoyEdge", EnvoyEdge(), "203.0.113.9", true, 0, "a=1,b=2"},
+		{"internal", Edge{Internal: ten}, "10.0.0.1", true, 0, "a=1,b=2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, rec, serve := edgeSetup(t, Config{Edge: &tt.edge})
+			_, ctx := serve(tt.peer, http.Header{"Traceparent": {strangersTrace}, "Tracestate": {"x=y"}, "Baggage": {"a=1,b=2"}})
+			s := rec.Ended()[0]
+			if same := s.SpanContext().TraceID().String() == traceID; same != tt.same {
+				t.Errorf("trace %s continued: %v, want %v", traceID, same, tt.same)
+			}
+			if ts := s.SpanContext().TraceState().String(); (ts != "") != tt.same {
+				t.Errorf("tracestate = %q, want the stranger's: %v", ts, tt.same)
+			}
+			if len(s.Links()) != tt.links {
+				t.Errorf("%d links, want %d", len(s.Links()), tt.links)
+			}
+			for _, l := range s.Links() {
+				if l.SpanContext.TraceID().String() != traceID || l.SpanContext.TraceState().Len() != 0 {
+					t.Errorf("link = %+v, want the stranger's span without its tracestate", l.SpanContext)
+				}
+			}
+			got := strings.Split(baggage.FromContext(ctx).String(), ",")
+			want := strings.Split(tt.baggage, ",")
+			if len(got) > 1 && got[0] > got[1] {
+				got[0], got[1] = got[1], got[0]
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("baggage = %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// TestEdgeSpoof: strangers who ask for traces by every header there is cost at most
+// the budget, and nothing of theirs goes on.
+func TestEdgeSpoof(t *testing.T) {
+	const requests, budget = 20000, 10
+	tracing, rec, serve := edgeSetup(t, Config{
+		Edge:     &Edge{Internal: ten, ForcedPerSecond: budget},
+		Sampling: samplingOff,
+	})
+	asks := []http.Header{
+		{"Traceparent": {strangersTrace}, "Tracestate": {"evil=1"}, "Baggage": {"evil=1"}},
+		{"B3": {"463ac35c9f6413ad48485a3953bb6124-a2fb4a1d1a96d312-d"}},
+		{"B3": {"d"}},
+		{"X-B3-Sampled": {"1"}},
+		{"X-B3-Flags": {"1"}},
+		{"X-B3-Traceid": {"463ac35c9f6413ad"}, "X-B3-Spanid": {"a2fb4a1d1a96d312"}, "X-B3-Sampled": {"1"}},
+		{"X-Envoy-Force-Trace": {"true"}},
+		{"X-Client-Trace-Id": {"evil"}},
+		{"X-Request-Id": {"125a4afb-6f55-a4ba-ad80-413f09f48a28"}},
+	}
+	began := time.Now()
+	for i := range requests {
+		_, ctx := serve("203.0.113.9", asks[i%len(asks)])
+		out := http.Header{}
+		tracing.Propagator().Inject(ctx, carrierOf(out))
+		for name, lines := range out {
+			if name != requestid.HeaderClientTraceID && (strings.Contains(fmt.Sprint(lines), "evil") || strings.Contains(fmt.Sprint(lines), "4bf92f35") || strings.Contains(fmt.Sprint(lines), "463ac35c")) {
+				t.Fatalf("%s: %q of a stranger's goes on", name, lines)
+			}
+		}
+		if id := requestid.ID(out.Get(requestid.Header)); id.Reason() == requestid.ServiceForced {
+			t.Fatalf("x-request-id %q goes on with a stranger's reason", id)
+		}
+	}
+	// The bucket holds one second's worth at the start.
+	most := budget * (2 + int(time.Since(began)/time.Second))
+	if n := len(rec.Ended()); n == 0 || n > most {
+		t.Errorf("%d of %d requests traced, want 1 to %d: the budget is %d a second", n, requests, most, budget)
+	}
+}
+
+func TestEdgeMistakes(t *testing.T) {
+	_, err := Setup(context.Background(), Config{
+		Role: 7,
+		Edge: &Edge{Internal: []netip.Prefix{{}}, Hops: -1, Context: 9, ForcedPerSecond: math.NaN(), Baggage: []string{"*", "a"}},
+		Proxy: Proxy{
+			InternalOnly: []string{"a b"},
+		},
+	})
+	if err == nil {
+		t.Fatal("Setup: want an error")
+	}
+	for _, want := range []string{"Role(7)", "Edge.Internal[0]", "Edge.Hops", "Edge.Context", "Edge.ForcedPerSecond", "Edge.Baggage", "InternalOnly[0]"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q does not name %s", err, want)
+		}
+	}
+}
+
+// TestStrangerReported: without an Edge the first stranger is reported, once.
+func TestStrangerReported(t *testing.T) {
+	var log bytes.Buffer
+	tracing, _, serve := edgeSetup(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for _, quiet := range []struct {
+		peer string
+		h    http.Header
+	}{{"10.0.0.1", nil}, {"127.0.0.1", nil}, {"203.0.113.9", http.Header{"X-Forwarded-For": {"1.1.1.1"}}}, {"203.0.113.9", http.Header{"X-Envoy-External-Address": {"1.1.1.1"}}}} {
+		serve(quiet.peer, quiet.h)
+	}
+	if log.Len() > 0 {
+		t.Errorf("log = %q, want nothing yet", &log)
+	}
+	serve("203.0.113.9", http.Header{})
+	serve("203.0.113.9", http.Header{})
+	if n := strings.Count(log.String(), "Config.Edge"); n != 1 {
+		t.Errorf("log = %q, want one line that names Config.Edge", &log)
+	}
+	if notes := tracing.debugInfo().Notes; len(notes) != 1 || notes[0] != strangerNote {
+		t.Errorf("notes = %q, want the stranger", notes)
+	}
+}
+
+// samplingOff traces nothing that nobody asked for.
+var samplingOff = sampler.Config{Random: sampler.Percent(0), NoVeto: true}
+
+func carrierOf(h http.Header) otelprop.HeaderCarrier { return otelprop.HeaderCarrier(h) }
