@@ -251,13 +251,15 @@ const (
 
 // mayLook reports whether a connection of our own goes where requests go.
 func (l *link) mayLook() bool {
-	if l.own == nil || l.own.DialContext == nil {
+	w := l.begin()
+	defer l.end(w, false)
+	if w.own == nil || w.own.DialContext == nil {
 		return false
 	}
-	if l.own.Proxy == nil {
+	if w.own.Proxy == nil {
 		return true
 	}
-	proxy, err := l.own.Proxy(&http.Request{URL: l.target.url})
+	proxy, err := w.own.Proxy(&http.Request{URL: l.target.url})
 	return err == nil && proxy == nil
 }
 

@@ -287,10 +287,10 @@ func TestProxyFromEnvironment(t *testing.T) {
 		}
 		s := &settings{inFlight: 1}
 		s.target = end.resolve(HTTPProtobuf, end.scheme != "https", false)
-		if got := newLink(s, s.target, HTTPProtobuf).own.Proxy != nil; got != want {
+		if got := newLink(s, s.target, HTTPProtobuf).way.own.Proxy != nil; got != want {
 			t.Errorf("%s over HTTP: proxies asked %v, want %v", in, got, want)
 		}
-		if got := newLink(s, s.target, GRPC).own.Proxy != nil; got != (want && end.scheme == "https") {
+		if got := newLink(s, s.target, GRPC).way.own.Proxy != nil; got != (want && end.scheme == "https") {
 			t.Errorf("%s over gRPC: proxies asked %v", in, got)
 		}
 	}
@@ -332,7 +332,7 @@ func TestProbeIsNoRequest(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	s := &settings{endpointFrom: fromDefault, target: target{name: "collector:4317"}, timeout: 10 * time.Second}
-	l := &link{settings: s, target: s.target}
+	l := &link{settings: s, target: s.target, way: &way{}} // as with a client of the caller
 	for _, tt := range []struct {
 		err  error
 		want string

@@ -42,7 +42,6 @@ func (s *grpcSender) Send(ctx context.Context, request []byte, _ int) (int, erro
 	}
 	resp, answer, err := s.post(ctx, request, h, true)
 	if resp == nil {
-		s.drop()
 		return 0, s.unreachable(ctx, err, GRPC)
 	}
 	return s.read(ctx, resp, answer, err)

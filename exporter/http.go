@@ -27,7 +27,6 @@ func (s *httpSender) Send(ctx context.Context, request []byte, _ int) (int, erro
 	}
 	resp, answer, err := s.post(ctx, request, h, false)
 	if resp == nil {
-		s.drop()
 		return 0, s.unreachable(ctx, err, HTTPProtobuf)
 	}
 	return s.read(resp, answer, err)

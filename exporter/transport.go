@@ -39,9 +39,11 @@ const (
 type link struct {
 	*settings
 	target target
-	client *http.Client
-	own    *http.Transport // nil when the client is the caller's
-	gzips  sync.Pool       // of *zipped
+	speaks Protocol
+	gzips  sync.Pool // of *zipped
+
+	mu  sync.Mutex
+	way *way // for the next request
 
 	sniffing sync.Mutex
 	sniffed  time.Time // when the endpoint was last looked at closely
@@ -60,19 +62,120 @@ func newTransport(s *settings) Sender {
 }
 
 func newLink(s *settings, t target, p Protocol) *link {
-	l := &link{settings: s, target: t, client: &http.Client{}}
-	if s.client != nil {
-		*l.client = *s.client
-	} else {
-		l.own = l.transport(p)
-		l.client.Transport = l.own
-	}
-	// A redirect is an answer: it could lead headers with credentials elsewhere.
-	l.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	l := &link{settings: s, target: t, speaks: p}
+	l.way = l.newWay()
 	return l
 }
 
-func (l *link) transport(p Protocol) *http.Transport {
+// way is a client with connections of its own. A request that failed without an
+// answer may leave an HTTP/2 connection behind on which nothing arrives any more, and
+// the next request would wait on it for the ping that tells: so that one takes a new
+// way, and the old one is closed under its last request.
+type way struct {
+	client *http.Client
+	own    *http.Transport // nil when the client is the caller's
+
+	mu       sync.Mutex
+	conns    map[net.Conn]struct{}
+	requests int
+	retired  bool
+}
+
+func (l *link) newWay() *way {
+	w := &way{client: &http.Client{}, conns: make(map[net.Conn]struct{})}
+	if l.client != nil {
+		*w.client = *l.client
+	} else {
+		w.own = l.transport(w)
+		w.client.Transport = w.own
+	}
+	// A redirect is an answer: it could lead headers with credentials elsewhere.
+	w.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return w
+}
+
+// begin returns the way for a request, which calls end on it.
+func (l *link) begin() *way {
+	l.mu.Lock()
+	w := l.way
+	w.mu.Lock()
+	w.requests++
+	w.mu.Unlock()
+	l.mu.Unlock()
+	return w
+}
+
+// end notes the end of a request. One that failed retires the way.
+func (l *link) end(w *way, failed bool) {
+	if failed {
+		l.retire(w)
+	}
+	w.mu.Lock()
+	w.requests--
+	last := w.retired && w.requests == 0
+	w.mu.Unlock()
+	if last {
+		w.close()
+	}
+}
+
+// retire lets no further request take w. A caller's client has its own ways.
+func (l *link) retire(w *way) {
+	if w.own == nil {
+		return
+	}
+	l.mu.Lock()
+	if l.way == w {
+		l.way = l.newWay()
+	}
+	l.mu.Unlock()
+	w.mu.Lock()
+	w.retired = true
+	w.mu.Unlock()
+}
+
+// close closes all connections.
+func (w *way) close() {
+	if w.own == nil {
+		return
+	}
+	w.own.CloseIdleConnections()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.conns {
+		c.Close() // nobody reads from it
+	}
+	clear(w.conns)
+	w.retired = true
+}
+
+// opened keeps c until it is closed, or closes it when the way is.
+func (w *way) opened(c net.Conn) net.Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.retired && w.requests == 0 {
+		c.Close() // dialled for a request that is over
+	} else {
+		w.conns[c] = struct{}{}
+	}
+	return &wayConn{c, w}
+}
+
+// wayConn is a connection of a way.
+type wayConn struct {
+	net.Conn
+	way *way
+}
+
+func (c *wayConn) Close() error {
+	c.way.mu.Lock()
+	delete(c.way.conns, c.Conn)
+	c.way.mu.Unlock()
+	return c.Conn.Close()
+}
+
+func (l *link) transport(w *way) *http.Transport {
+	p := l.speaks
 	t := &http.Transport{
 		TLSClientConfig:        l.tlsConfig(),
 		TLSHandshakeTimeout:    dialTimeout,
@@ -87,7 +190,13 @@ func (l *link) transport(p Protocol) *http.Transport {
 		},
 	}
 	if runtime.GOOS != "js" || l.target.unix != "" { // js has fetch, and only while nothing else is named
-		t.DialContext = l.dial
+		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := l.dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return w.opened(c), nil
+		}
 	}
 	plaintext := l.target.url.Scheme == "http"
 	switch {
@@ -122,11 +231,11 @@ func (l *link) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return d.DialContext(ctx, network, addr)
 }
 
-// Close closes idle connections. There are no others after the last Send.
+// Close closes all connections. It comes after the last Send.
 func (l *link) Close() error {
-	if l.own != nil {
-		l.own.CloseIdleConnections()
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.way.close()
 	return nil
 }
 
@@ -171,12 +280,15 @@ func (l *link) post(ctx context.Context, message []byte, header http.Header, fra
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", userAgent)
 	}
-	resp, err := l.client.Do(req)
+	w, failed := l.begin(), true
+	defer func() { l.end(w, failed) }()
+	resp, err := w.client.Do(req)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	failed = err != nil
 	if err == nil && len(answer) > maxAnswer {
 		err = errAnswerSize
 	}
@@ -185,12 +297,8 @@ func (l *link) post(ctx context.Context, message []byte, header http.Header, fra
 
 var errAnswerSize = fmt.Errorf("the answer has more than %d MiB", maxAnswer>>20)
 
-// drop gives up connections that a failed request may have left in a bad state.
-func (l *link) drop() {
-	if l.own != nil {
-		l.own.CloseIdleConnections()
-	}
-}
+// drop lets further requests take new connections.
+func (l *link) drop() { l.end(l.begin(), true) }
 
 // body is a request's, whose memory is used again afterwards. net/http may go on
 // reading a body after its answer is there, or after it failed: detach ends that.
