@@ -477,7 +477,7 @@ func TestBlackHole(t *testing.T) {
 		proxy.swallow(false)
 		back := time.Now()
 		c.Wait(20)
-		if d := time.Since(back); d > 6*time.Second {
+		if d := time.Since(back); d > 3*time.Second {
 			t.Errorf("delivered %v after the way was free", d)
 		}
 		all(t, e, c, 20)

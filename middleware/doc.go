@@ -27,8 +27,8 @@
 //
 // # Limits
 //
-// What arrives is trusted: a program that strangers reach directly belongs behind an
-// Envoy or another proxy that sanitises headers. Paths, queries and URLs are cut to
+// What arrives is trusted unless Config.Edge says who is inside: a program that
+// strangers reach directly has one, or stands behind a proxy that sanitises headers. Paths, queries and URLs are cut to
 // 2 KiB in attributes, user agents to 512 bytes. Query parameters that are known to
 // hold signatures are replaced by REDACTED.
 package middleware
