@@ -103,6 +103,7 @@ type Call struct {
 	kind     trace.SpanKind
 	method   string
 	route    string // known at the start
+	client   netip.Addr
 	decision sampler.Decision
 	change   requestid.Change
 }
@@ -150,7 +151,7 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	ext := t.propagator.Read(in.Carrier)
 	src := headers.NewSource(in.Carrier)
 	ids := src.IDs()
-	c.origin = origin{internal: true}
+	c.origin = origin{client: in.Peer, internal: true}
 	if t.edge != nil && !in.Trusted {
 		c.origin = t.edge.origin(in.Peer, src.Lines(&forwardedFor))
 		if c.origin.stranger() {
@@ -173,8 +174,13 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	s.Peer = in.Peer
 	s.Sampling = uint8(ext.Sampling)
 	s.Remote = ext.SpanContext
+	s.Format = uint8(ext.Format)
+	s.Null = ext.Null
+	s.B3Parent = ext.Parent
+	s.Tracestate = ext.Tracestate
+	s.Forward = ext.Forward
 	s.ClientTraceID, s.HasClientTraceID, s.ForceTrace = ids.ClientTrace, ids.HasClientTrace, ids.Force
-	c.Call = Call{tracing: t, state: s, server: true, owned: true, kind: in.Kind, method: in.Method, route: in.Route.Pattern, rpc: strings.HasPrefix(in.Method, "/")}
+	c.Call = Call{tracing: t, state: s, server: true, owned: true, kind: in.Kind, method: in.Method, route: in.Route.Pattern, client: c.origin.client, rpc: strings.HasPrefix(in.Method, "/")}
 	if c.kind == trace.SpanKindUnspecified {
 		c.kind = trace.SpanKindServer
 	}
@@ -195,8 +201,10 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 		s.Context = baggage.ContextWithBaggage(ctx, ext.Baggage)
 	}
 
-	if !c.decision.Traced {
-		c.untraced.sc = t.untracedContext(parent, s.TraceID)
+	if !c.decision.Traced || s.Null {
+		if !s.Null { // O-3; W-6: a null span has no ids
+			c.untraced.sc = t.untracedContext(parent, s.TraceID)
+		}
 		c.span = &c.untraced
 		return trace.ContextWithSpan(s, c.span)
 	}
@@ -243,6 +251,9 @@ func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, 
 		req.Header = h.Get
 	}
 	c.decision = t.sampler.Decide(req)
+	if c.decision.Why == sampler.HealthCheck && t.role == Service {
+		c.decision.Write = false // passed on, and not to be traced by the next hop either
+	}
 	return id
 }
 
@@ -320,7 +331,8 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 	}
 	c.span = trace.SpanFromContext(ctx)
 	sc := c.span.SpanContext()
-	if untraced := sc.IsValid() && !sc.IsRemote() && !sc.IsSampled(); !t.disabled && t.spawn && !(untraced && t.ours) {
+	null := c.state != nil && c.state.Null
+	if untraced := sc.IsValid() && !sc.IsRemote() && !sc.IsSampled(); !t.disabled && !null && t.spawn && !(untraced && t.ours) {
 		c.owned = true
 		ctx, c.span = t.tracer.Start(ctx, out.Name, startKind[c.kind]...)
 		if len(out.Attributes) > 0 {
@@ -358,6 +370,11 @@ func (c *Call) ResponseID() (requestid.ID, bool) {
 	}
 	return requestid.ID(c.state.RequestID), true
 }
+
+// ClientAddress returns the address taken for the client's: the direct peer's, or with
+// Config.Edge what its trusted hops say (ED-1, ED-2). It is invalid when unknown, and
+// for a client call.
+func (c *Call) ClientAddress() netip.Addr { return c.client }
 
 // Decision returns the sampling decision about the request; the zero Decision for
 // a client call.

@@ -277,6 +277,21 @@ var (
 	}
 )
 
+// routerHeaders are what Envoy's router takes from every request, internal ones
+// included, before it goes upstream. // ED-10
+var routerHeaders = []string{
+	"X-Envoy-Retriable-Status-Codes", "X-Envoy-Retriable-Header-Names", "X-Envoy-Retry-On", "X-Envoy-Retry-Grpc-On",
+	"X-Envoy-Max-Retries", "X-Envoy-Upstream-Alt-Stat-Name", "X-Envoy-Upstream-Rq-Timeout-Ms",
+	"X-Envoy-Upstream-Rq-Per-Try-Timeout-Ms", "X-Envoy-Upstream-Rq-Timeout-Alt-Response",
+	"X-Envoy-Hedge-On-Per-Try-Timeout",
+}
+
+// slotHeaders are further names of which Envoy keeps one value. // O-4
+var slotHeaders = []string{
+	requestid.HeaderClientTraceID, "User-Agent", "Grpc-Timeout", "X-Envoy-Attempt-Count",
+	"X-Envoy-Expected-Rq-Timeout-Ms", "X-Envoy-Force-Trace", "X-Envoy-Ip-Tags", "X-Envoy-Original-Url",
+}
+
 const (
 	headerInternal        = "X-Envoy-Internal"
 	headerExternalAddress = "X-Envoy-External-Address"
@@ -318,8 +333,16 @@ func (c *serverCall) editGateway(e *headerEdit) {
 	t := c.tracing
 	if id := string(c.Call.RequestID()); id != "" {
 		e.set(requestid.Header, id) // RID-1 to RID-5, with the digit of the decision
-	} else {
+	} else if lines := e.get(requestid.Header); len(lines) != 1 || lines[0] != "" { // RID-19: an empty one stays
 		e.remove(requestid.Header)
+	}
+	e.remove(routerHeaders...)
+	for _, names := range [][]string{slotHeaders, edgeHeaders} {
+		for _, n := range names {
+			if lines := e.get(n); len(lines) > 1 {
+				e.set(n, headers.Joined(lines))
+			}
+		}
 	}
 	if t.edge != nil && !t.edge.Inner && !t.proxy.KeepForwardedFor && c.State.Peer.IsValid() { // ED-8
 		own := c.State.Peer

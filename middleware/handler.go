@@ -168,7 +168,11 @@ func (c *httpCall) describe(r *http.Request) {
 	}
 	if p := c.incoming.Peer; p.IsValid() {
 		addr := p.String()
-		a.add(semconv.ClientAddress.String(addr), semconv.NetworkPeerAddress.String(addr))
+		client := addr
+		if c.client != p {
+			client = c.client.String()
+		}
+		a.add(semconv.ClientAddress.String(client), semconv.NetworkPeerAddress.String(addr))
 		if port := portOf(r.RemoteAddr); port != 0 {
 			a.add(semconv.NetworkPeerPort.Int(port))
 		}

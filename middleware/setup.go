@@ -271,7 +271,7 @@ func (t *Tracing) propagators(env *otelenv.Reader, cfg propagation.Config) propa
 	if v, ok := env.String(variable); ok {
 		formats, err := propagation.ParseFormats(v)
 		if err != nil {
-			env.Reject(variable, v, "none, or a comma list of tracecontext, baggage, b3, b3multi, requestid")
+			env.Reject(variable, v, "none, or a comma list of tracecontext, baggage, b3, b3multi, jaeger, ottrace, xotspancontext, requestid")
 		}
 		if formats != nil {
 			cfg.Extract, cfg.Inject, source = formats, formats, variable
@@ -430,6 +430,10 @@ func (t *Tracing) TracerProvider() trace.TracerProvider { return t.provider }
 
 // Propagator returns what reads and writes the headers.
 func (t *Tracing) Propagator() *propagation.Propagator { return t.propagator }
+
+// Sampler returns what decides about requests: its shares can be set while they are
+// served, and it counts what it decided.
+func (t *Tracing) Sampler() *sampler.Sampler { return t.sampler }
 
 // Stats returns the accounts of Setup's own OTLP exporter; zero without one.
 func (t *Tracing) Stats() exporter.Stats {

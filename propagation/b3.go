@@ -30,6 +30,11 @@ type Parsed struct {
 	// Parent is the parent of the caller's span, B3's ParentSpanId; zero when there
 	// is none.
 	Parent trace.SpanID
+	// Baggage is what an x-ot-span-context carries along; nil when there is none.
+	Baggage map[string]string
+	// Annotations are those of x-ot-span-context in Envoy's Zipkin text, in the order
+	// cr, cs, sr, ss with ";" between them: who of client and server had the span.
+	Annotations string
 }
 
 // ParseB3 reads one b3 header value by openzipkin/b3-propagation, "Single Header":
@@ -233,14 +238,17 @@ func b3State(c byte) (Sampling, bool) {
 // sampled flag of the span context. Without ids Accept is 1, Deny is 0, and
 // Unstated and Deferred append nothing.
 func AppendB3(dst []byte, p Parsed) []byte {
-	state := b3Out(p.SpanContext, p.Sampling)
-	if !p.SpanContext.IsValid() {
+	return appendB3(dst, &p.SpanContext, b3Out(&p.SpanContext, p.Sampling), p.Parent)
+}
+
+func appendB3(dst []byte, sc *trace.SpanContext, state byte, parent trace.SpanID) []byte {
+	if !sc.IsValid() {
 		if state != 0 {
 			dst = append(dst, state)
 		}
 		return dst
 	}
-	traceID, spanID := p.SpanContext.TraceID(), p.SpanContext.SpanID()
+	traceID, spanID := sc.TraceID(), sc.SpanID()
 	dst = appendHex(dst, traceID[:])
 	dst = append(dst, '-')
 	dst = appendHex(dst, spanID[:])
@@ -248,15 +256,15 @@ func AppendB3(dst []byte, p Parsed) []byte {
 		return dst
 	}
 	dst = append(dst, '-', state)
-	if p.Parent.IsValid() {
+	if parent.IsValid() {
 		dst = append(dst, '-')
-		dst = appendHex(dst, p.Parent[:])
+		dst = appendHex(dst, parent[:])
 	}
 	return dst
 }
 
 // b3Out returns the state to write for sc, 0 when none is to be written.
-func b3Out(sc trace.SpanContext, s Sampling) byte {
+func b3Out(sc *trace.SpanContext, s Sampling) byte {
 	valid := sc.IsValid()
 	switch {
 	case s == Debug:

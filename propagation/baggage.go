@@ -274,16 +274,17 @@ func escapedLen(s string) int {
 // appendEscaped appends s with every byte percent-encoded that may not stand in a
 // value, control bytes among them.
 func appendEscaped(dst []byte, s string) []byte {
-	const upper = "0123456789ABCDEF"
 	for i := range len(s) {
 		if c := s[i]; baggageBytes[c]&octetByte != 0 {
 			dst = append(dst, c)
 		} else {
-			dst = append(dst, '%', upper[c>>4], upper[c&0xf])
+			dst = append(dst, '%', upperHex[c>>4], upperHex[c&0xf])
 		}
 	}
 	return dst
 }
+
+const upperHex = "0123456789ABCDEF"
 
 // baggageValue returns b as a header value within the limits, members in the order of
 // their keys, for OpenTelemetry's Baggage has none. Where they do not all fit, those
@@ -363,4 +364,161 @@ func appendMember(dst []byte, m baggage.Member) []byte {
 		}
 	}
 	return dst
+}
+
+// item is an entry of baggage in a format that knows no properties.
+type item struct{ key, value string }
+
+// memberLen is the length of m in a header.
+func memberLen(m baggage.Member) int {
+	n := len(m.Key()) + 1 + escapedLen(m.Value())
+	for _, p := range m.Properties() {
+		n += 1 + len(p.Key())
+		if v, ok := p.Value(); ok {
+			n += 1 + escapedLen(v)
+		}
+	}
+	return n
+}
+
+// addItems returns b with the items whose keys it does not have, under the limits that
+// hold for all of them together; all is false when one had no place or was none.
+func addItems(b baggage.Baggage, items []item) (sum baggage.Baggage, all bool) {
+	members := b.Members()
+	size, all := -1, true
+	for _, m := range members {
+		size += 1 + memberLen(m)
+	}
+	for _, it := range items {
+		if b.Member(it.key).Key() != "" {
+			continue
+		}
+		n := len(it.key) + 1 + len(it.value)
+		if len(members) == maxBaggageMembers || size+1+n > maxBaggageBytes {
+			return newBaggage(b, members), false
+		}
+		if n += escapedLen(it.value) - len(it.value); size+1+n > maxBaggageBytes {
+			return newBaggage(b, members), false
+		}
+		m, err := baggage.NewMemberRaw(it.key, it.value)
+		if err != nil { // not UTF-8
+			all = false
+			continue
+		}
+		members = append(members, m)
+		size += 1 + n
+	}
+	return newBaggage(b, members), all
+}
+
+// newBaggage returns members as a Baggage, b where they cannot be one.
+func newBaggage(b baggage.Baggage, members []baggage.Member) baggage.Baggage {
+	if sum, err := baggage.New(members...); err == nil { // or a stricter OpenTelemetry than the one of go.mod
+		return sum
+	}
+	return b
+}
+
+// firstItems keeps of the items that are added those 64 whose keys come first.
+type firstItems struct {
+	list [maxBaggageMembers]item
+	n    int
+	more bool // some were left out
+}
+
+func (f *firstItems) add(key, value string) {
+	if f.n == len(f.list) {
+		f.more = true
+		if key >= f.list[f.n-1].key {
+			return
+		}
+		f.n--
+	}
+	at, _ := slices.BinarySearchFunc(f.list[:f.n], key, func(it item, key string) int { return cmp.Compare(it.key, key) })
+	copy(f.list[at+1:f.n+1], f.list[at:f.n])
+	f.list[at] = item{key, value}
+	f.n++
+}
+
+// unescape decodes percent-encoded bytes, and with plus a "+" as space; where an escape
+// is malformed s is what was meant. It is false for what percentDecode refuses.
+func unescape(s string, plus bool) (string, bool) {
+	escapes, pluses := 0, false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '+' && plus:
+			pluses = true
+		case s[i] == '%':
+			if len(s)-i < 3 || hexTable[s[i+1]]&hexTable[s[i+2]]&anyHex == 0 {
+				return s, true
+			}
+			escapes++
+			i += 2
+		}
+	}
+	if pluses {
+		s = strings.ReplaceAll(s, "+", " ")
+	}
+	if escapes == 0 {
+		return s, true
+	}
+	return percentDecode(s, escapes)
+}
+
+// escapeFor encodes the bytes of s that a header cannot carry, and those that
+// unescape would change.
+func escapeFor(s string, plus bool) string {
+	plain := func(i int) bool {
+		c := s[i]
+		return ' ' < c && c <= '~' && c != '%' && !(plus && c == '+') || c == ' ' && 0 < i && i < len(s)-1
+	}
+	n := 0
+	for i := range len(s) {
+		if !plain(i) {
+			n++
+		}
+	}
+	if n == 0 {
+		return s
+	}
+	dst := make([]byte, 0, len(s)+2*n)
+	for i := range len(s) {
+		if plain(i) {
+			dst = append(dst, s[i])
+		} else {
+			dst = append(dst, '%', upperHex[s[i]>>4], upperHex[s[i]&0xf])
+		}
+	}
+	return string(dst)
+}
+
+// outgoingItems returns the members of b as items within the limits, as baggageValue has
+// them, for formats that have neither properties nor keys which are no tokens.
+func outgoingItems(b baggage.Baggage, s *reqctx.State) []item {
+	members := b.Members()
+	slices.SortFunc(members, byKey)
+	items := make([]item, 0, min(len(members), maxBaggageMembers))
+	fill := func() (all bool) {
+		size := 0
+		all = true
+		for _, m := range members {
+			n := len(m.Key()) + len(m.Value())
+			if !isToken(m.Key()) {
+				continue
+			}
+			if len(items) == maxBaggageMembers || size+n > maxBaggageBytes {
+				all = false
+				continue
+			}
+			size += n
+			items = append(items, item{m.Key(), m.Value()})
+		}
+		return all
+	}
+	if !fill() && s != nil {
+		slices.SortFunc(members, byArrival(baggage.FromContext(s.Context)))
+		items = items[:0]
+		fill()
+	}
+	return items
 }

@@ -1,6 +1,9 @@
 package propagation
 
 import (
+	"slices"
+	"strings"
+
 	otelprop "go.opentelemetry.io/otel/propagation"
 
 	"github.com/meshtrace/meshtrace/internal/headers"
@@ -11,15 +14,17 @@ type sink struct {
 	header  otelprop.HeaderCarrier
 	carrier otelprop.TextMapCarrier
 	slots   []string // what is left of an array that values of header share
+	values  int      // how many values that array is to have when it is made
+	fresh   bool     // the carrier was empty: nothing has to be looked for
 }
 
 // newSink returns a sink over carrier, false when nothing can be written to it.
 func newSink(carrier otelprop.TextMapCarrier) (sink, bool) {
 	switch c := carrier.(type) {
 	case otelprop.HeaderCarrier:
-		return sink{header: c}, c != nil
+		return sink{header: c, fresh: len(c) == 0}, c != nil
 	case otelprop.MapCarrier:
-		return sink{carrier: c}, c != nil
+		return sink{carrier: c, fresh: len(c) == 0}, c != nil
 	}
 	return sink{carrier: carrier}, carrier != nil
 }
@@ -31,15 +36,49 @@ func (k *sink) set(h *headers.Name, v string) {
 		return
 	}
 	if len(k.slots) == 0 {
-		k.slots = make([]string, 2) // a trace header and a request id
+		k.slots = make([]string, max(k.values, 1))
+		k.values = 1 // beyond what was foreseen
 	}
 	k.slots[0] = v
 	k.header[h.Canonical] = k.slots[:1:1]
 	k.slots = k.slots[1:]
 }
 
-// get returns the first line of h, "" when there is none.
+// setLines replaces all lines of h with lines, which it copies. Carriers that have one
+// line for a name get them joined with commas (RFC 9110, 5.3).
+func (k *sink) setLines(h *headers.Name, lines []string) {
+	switch {
+	case len(lines) == 1:
+		k.set(h, lines[0])
+	case k.header != nil:
+		k.header[h.Canonical] = slices.Clone(lines)
+	default:
+		k.carrier.Set(h.Lower, strings.Join(lines, ","))
+	}
+}
+
+// setPrefixed writes one header for each item, the key behind the prefix. escapeFor
+// makes values of the items.
+func (k *sink) setPrefixed(prefix *headers.Name, items []item, plus bool) {
+	for _, it := range items {
+		name := prefix.Lower + strings.ToLower(it.key)
+		if v := escapeFor(it.value, plus); k.header != nil {
+			k.header.Set(name, v)
+		} else {
+			k.carrier.Set(name, v)
+		}
+	}
+}
+
+// has reports whether there was a line of h that is not empty.
+func (k *sink) has(h *headers.Name) bool { return k.get(h) != "" }
+
+// get returns the first line of h, "" when there is none. It is not for headers that
+// were set here.
 func (k *sink) get(h *headers.Name) string {
+	if k.fresh {
+		return ""
+	}
 	if k.header == nil {
 		return k.carrier.Get(h.Lower)
 	}
@@ -49,14 +88,41 @@ func (k *sink) get(h *headers.Name) string {
 	return ""
 }
 
-// remove removes h from the two carriers of OpenTelemetry; the interface has no
-// word for it.
-func (k *sink) remove(h *headers.Name) {
+// remove removes h from the two carriers of OpenTelemetry, for which the interface has
+// no word, and reports whether it was there.
+func (k *sink) remove(h *headers.Name) bool {
+	if k.fresh {
+		return false
+	}
 	if k.header != nil {
-		if k.header[h.Canonical] != nil { // a look costs half of what delete costs
+		_, there := k.header[h.Canonical]
+		if there { // a look costs half of what delete costs
 			delete(k.header, h.Canonical)
 		}
-	} else if m, ok := k.carrier.(otelprop.MapCarrier); ok {
+		return there
+	}
+	if m, ok := k.carrier.(otelprop.MapCarrier); ok {
+		_, there := m[h.Lower]
 		delete(m, h.Lower)
+		return there
+	}
+	return false
+}
+
+// staleHeader is a header to remove, without which those that follow it mean nothing.
+type staleHeader struct {
+	headers.Name
+	leads int // how many
+}
+
+// removeStale removes list.
+func (k *sink) removeStale(list []staleHeader) {
+	if k.fresh {
+		return
+	}
+	for i := 0; i < len(list); i++ {
+		if !k.remove(&list[i].Name) {
+			i += list[i].leads
+		}
 	}
 }

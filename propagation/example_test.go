@@ -80,12 +80,12 @@ func ExampleParseB3() {
 }
 
 func ExampleParseFormats() {
-	formats, err := propagation.ParseFormats("b3,tracecontext,jaeger") // OTEL_PROPAGATORS
+	formats, err := propagation.ParseFormats("b3,tracecontext,xray") // OTEL_PROPAGATORS
 	fmt.Println(formats)
 	fmt.Println(err)
 	// Output:
 	// [b3 tracecontext]
-	// propagation: unknown propagators "jaeger": allowed are tracecontext, baggage, b3, b3multi, requestid, none
+	// propagation: unknown propagators "xray": allowed are tracecontext, baggage, b3, b3multi, jaeger, ottrace, xotspancontext, requestid, none
 }
 
 // RequestID beside OpenTelemetry's own propagators, for programs that keep those.

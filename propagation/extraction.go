@@ -2,6 +2,7 @@ package propagation
 
 import (
 	"errors"
+	"net/http"
 
 	"go.opentelemetry.io/otel/baggage"
 	otelprop "go.opentelemetry.io/otel/propagation"
@@ -20,26 +21,51 @@ type Extraction struct {
 	Format Format
 	// Sampling is what that format states beside the flag of SpanContext. A
 	// traceparent has no word for it, so a b3 of the same span and flag adds its own.
+	// An x-ot-span-context in the form of Envoy's Zipkin tracer has no flag, so it
+	// takes both from a b3 of the same span.
 	Sampling Sampling
 	// Other is the first span context of another format that names another trace,
 	// invalid when there is none. It is for a span link.
 	Other trace.SpanContext
-	// Baggage is empty when none came or it is not read.
+	// Null means that a trace header was refused the way Envoy refuses it (W-6, B-9):
+	// the request has no span, Inject writes no trace context for it, and the header
+	// goes on as it came. Only Config.Strict has it.
+	Null bool
+	// Parent is the parent of the caller's span where the format says it, as B3 does;
+	// zero when there is none.
+	Parent trace.SpanID
+	// Tracestate is the tracestate to send on in the place of SpanContext's, which
+	// cannot hold all of it; "" where it can.
+	Tracestate string
+	// Baggage is what baggage headers hold, and x-ot-span-context, ot-baggage-* and
+	// uberctx-* of the span's trace, where the formats that have them are read; of
+	// equal keys that of baggage. All together keep the limits of W3C Baggage. Empty
+	// when there is none.
 	Baggage baggage.Baggage
+	// Forward are the headers of Config.Forward, in the spelling of http.Header; nil
+	// when none came. The slices are the carrier's and not to be written.
+	Forward http.Header
 	// Err joins a *HeaderError for each header that was refused, nil when none was.
 	Err error
 }
 
 // Read returns what carrier holds, without a context: for span links, tests, and the
-// messages of a queue. It reads the formats of Config.Extract, no ids, and never
-// fails: a header that breaks its specification counts as absent, is named in
-// Extraction.Err, and the next format is tried. A sampling state without ids counts
-// when no format names a span.
+// messages of a queue. It reads the formats of Config.Extract and the headers of
+// Config.Forward, no ids, and never fails: a header that breaks its specification
+// counts as absent, is named in Extraction.Err, and the next format is tried. A
+// sampling state without ids counts when no format names a span.
 //
 // A header that occurs several times: traceparent then counts as none; tracestate
-// and baggage are lists; of b3 and x-b3-* the first line counts (O-4).
-func (p *Propagator) Read(carrier otelprop.TextMapCarrier) Extraction {
-	var x Extraction
+// and baggage are lists; of all others the first line counts (O-4).
+//
+// With Config.Strict Envoy's rules hold instead; see there.
+func (p *Propagator) Read(carrier otelprop.TextMapCarrier) (x Extraction) {
+	p.read(&x, carrier)
+	return x
+}
+
+func (p *Propagator) read(x *Extraction, carrier otelprop.TextMapCarrier) {
+	var bag legacyBaggage
 	src := headers.NewSource(carrier)
 	for _, f := range p.extract {
 		switch f {
@@ -49,6 +75,17 @@ func (p *Propagator) Read(carrier otelprop.TextMapCarrier) Extraction {
 			x.readB3(&src)
 		case B3Multi:
 			x.readB3Multi(&src)
+		case OTSpanContext:
+			x.readOTSpanContext(&src, &bag)
+		case OTTrace:
+			x.readOTTrace(&src, carrier, &bag)
+		case Jaeger:
+			x.readJaeger(&src, carrier, &bag)
+		case envoyFormat:
+			x.readEnvoy(&src, p.envoyIn)
+		}
+		if p.strict && (x.Null || x.SpanContext.IsValid()) {
+			break // Envoy has one tracer, which asks nobody else
 		}
 	}
 	if p.readBaggage {
@@ -58,7 +95,16 @@ func (p *Propagator) Read(carrier otelprop.TextMapCarrier) Extraction {
 			x.refuse(f)
 		}
 	}
-	return x
+	if len(bag.items) > 0 || bag.cut {
+		sum, all := addItems(x.Baggage, bag.items)
+		x.Baggage = sum
+		if !all || bag.cut {
+			x.refuse(fault{bag.header, "", 0, ruleLegacyBaggage})
+		}
+	}
+	if len(p.forward) > 0 {
+		x.readForward(&src, p.forward)
+	}
 }
 
 func (x *Extraction) readTraceContext(src *headers.Source) {
@@ -75,12 +121,18 @@ func (x *Extraction) readTraceContext(src *headers.Source) {
 		x.refuse(fault{traceparentHeader.Lower, lines[0], offset, rule}) // and tracestate is not looked at
 		return
 	}
+	whole := ""
 	if lines := src.Lines(&tracestateHeader); len(lines) > 0 {
 		var f fault
-		c.TraceState, f = parseTracestate(lines)
+		c.TraceState, whole, f = parseTracestate(lines)
 		x.refuse(f)
 	}
-	x.take(TraceContext, trace.NewSpanContext(c), Unstated)
+	sc := trace.NewSpanContext(c)
+	won := !x.SpanContext.IsValid()
+	x.take(TraceContext, &sc, Unstated, trace.SpanID{})
+	if won {
+		x.Tracestate = whole
+	}
 }
 
 func (x *Extraction) readB3(src *headers.Source) {
@@ -93,7 +145,8 @@ func (x *Extraction) readB3(src *headers.Source) {
 		x.refuse(fault{b3Header.Lower, v, offset, rule})
 		return
 	}
-	x.take(B3, p.spanContext(), p.sampling)
+	sc := p.spanContext()
+	x.take(B3, &sc, p.sampling, p.parent)
 }
 
 func (x *Extraction) readB3Multi(src *headers.Source) {
@@ -108,25 +161,34 @@ func (x *Extraction) readB3Multi(src *headers.Source) {
 		x.refuse(f)
 		return
 	}
-	x.take(B3Multi, p.spanContext(), p.sampling)
+	sc := p.spanContext()
+	x.take(B3Multi, &sc, p.sampling, p.parent)
 }
 
-// take records what format f says.
-func (x *Extraction) take(f Format, sc trace.SpanContext, s Sampling) {
+// take records what format f says and reports whether it names the trace that counts.
+func (x *Extraction) take(f Format, sc *trace.SpanContext, s Sampling, parent trace.SpanID) bool {
 	switch {
 	case !sc.IsValid():
 		if x.Format == 0 && s != Unstated {
 			x.Format, x.Sampling = f, s
 		}
+		return false
 	case !x.SpanContext.IsValid():
-		x.SpanContext, x.Format, x.Sampling = sc, f, s
+		x.SpanContext, x.Format, x.Sampling, x.Parent = *sc, f, s, parent
 	case sc.TraceID() != x.SpanContext.TraceID():
 		if !x.Other.IsValid() {
-			x.Other = sc
+			x.Other = *sc
 		}
-	case x.Sampling == Unstated && sc.SpanID() == x.SpanContext.SpanID() && sc.IsSampled() == x.SpanContext.IsSampled():
+		return false
+	case sc.SpanID() != x.SpanContext.SpanID():
+	case x.Sampling == Unstated && sc.IsSampled() == x.SpanContext.IsSampled():
 		x.Sampling = s
+	case x.Format == OTSpanContext && x.Sampling == Deferred && (s == Deny || s == Accept || s == Debug):
+		// O-Z5: x-b3-* of the same span stand beside the text, which has no flag.
+		x.Sampling = s
+		x.SpanContext = x.SpanContext.WithTraceFlags(sc.TraceFlags())
 	}
+	return true
 }
 
 // refuse records f, unless it is no fault.

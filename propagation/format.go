@@ -12,27 +12,47 @@ import (
 type Format uint8
 
 const (
-	TraceContext Format = iota + 1 // traceparent and tracestate: W3C Trace Context Level 2
-	B3                             // b3: one header, openzipkin/b3-propagation
-	B3Multi                        // x-b3-traceid and its siblings, openzipkin/b3-propagation
-	Baggage                        // baggage: W3C Baggage
+	TraceContext  Format = iota + 1 // traceparent and tracestate: W3C Trace Context Level 2
+	B3                              // b3: one header, openzipkin/b3-propagation
+	B3Multi                         // x-b3-traceid and its siblings, openzipkin/b3-propagation
+	OTSpanContext                   // x-ot-span-context: Envoy's LightStep tracer up to 1.23, its Zipkin tracer up to 1.5
+	OTTrace                         // ot-tracer-* and ot-baggage-*: basictracer, LightStep
+	Jaeger                          // uber-trace-id, uberctx-*, jaeger-baggage, jaeger-debug-id: Jaeger's own clients
+	Baggage                         // baggage: W3C Baggage
 )
 
-// formats lists all of them in the default order of extraction.
-var formats = [...]Format{TraceContext, B3, B3Multi, Baggage}
+// formats lists all of them with their names in OTEL_PROPAGATORS.
+var formats = [...]struct {
+	format Format
+	name   string
+}{
+	{TraceContext, "tracecontext"},
+	{Baggage, "baggage"},
+	{B3, "b3"},
+	{B3Multi, "b3multi"},
+	{Jaeger, "jaeger"},
+	{OTTrace, "ottrace"},
+	{OTSpanContext, "xotspancontext"},
+}
 
-// String returns the format's name in OTEL_PROPAGATORS: tracecontext, b3, b3multi
-// or baggage.
+// What a nil list of Config stands for.
+var (
+	defaultExtract = []Format{TraceContext, B3, B3Multi, OTSpanContext, Baggage}
+	defaultInject  = []Format{TraceContext, Baggage}
+)
+
+const (
+	allowedFormats = "TraceContext, B3, B3Multi, OTSpanContext, OTTrace, Jaeger, Baggage"
+	allowedNames   = "tracecontext, baggage, b3, b3multi, jaeger, ottrace, xotspancontext, requestid, none"
+)
+
+// String returns the format's name in OTEL_PROPAGATORS: tracecontext, b3, b3multi,
+// xotspancontext, ottrace, jaeger or baggage.
 func (f Format) String() string {
-	switch f {
-	case TraceContext:
-		return "tracecontext"
-	case B3:
-		return "b3"
-	case B3Multi:
-		return "b3multi"
-	case Baggage:
-		return "baggage"
+	for i := range formats {
+		if formats[i].format == f {
+			return formats[i].name
+		}
 	}
 	return fmt.Sprintf("Format(%d)", uint8(f))
 }
@@ -50,9 +70,21 @@ var (
 	b3SampledHeader   = headers.Name{Canonical: "X-B3-Sampled", Lower: "x-b3-sampled"}
 	b3FlagsHeader     = headers.Name{Canonical: "X-B3-Flags", Lower: "x-b3-flags"}
 	baggageHeader     = headers.Name{Canonical: "Baggage", Lower: "baggage"}
+
+	otSpanContextHeader = headers.Name{Canonical: "X-Ot-Span-Context", Lower: "x-ot-span-context"}
+
+	otTraceIDHeader = headers.Name{Canonical: "Ot-Tracer-Traceid", Lower: "ot-tracer-traceid"}
+	otSpanIDHeader  = headers.Name{Canonical: "Ot-Tracer-Spanid", Lower: "ot-tracer-spanid"}
+	otSampledHeader = headers.Name{Canonical: "Ot-Tracer-Sampled", Lower: "ot-tracer-sampled"}
+	otBaggagePrefix = headers.Name{Canonical: "Ot-Baggage-", Lower: "ot-baggage-"}
+
+	uberTraceIDHeader   = headers.Name{Canonical: "Uber-Trace-Id", Lower: "uber-trace-id"}
+	jaegerDebugHeader   = headers.Name{Canonical: "Jaeger-Debug-Id", Lower: "jaeger-debug-id"}
+	jaegerBaggageHeader = headers.Name{Canonical: "Jaeger-Baggage", Lower: "jaeger-baggage"}
+	uberBaggagePrefix   = headers.Name{Canonical: "Uberctx-", Lower: "uberctx-"}
 )
 
-// headers returns every header that belongs to f.
+// headers returns every header that belongs to f, but those that only a prefix names.
 func (f Format) headers() []headers.Name {
 	switch f {
 	case TraceContext:
@@ -61,15 +93,50 @@ func (f Format) headers() []headers.Name {
 		return []headers.Name{b3Header}
 	case B3Multi:
 		return []headers.Name{b3TraceIDHeader, b3SpanIDHeader, b3ParentHeader, b3SampledHeader, b3FlagsHeader}
+	case OTSpanContext:
+		return []headers.Name{otSpanContextHeader}
+	case OTTrace:
+		return []headers.Name{otTraceIDHeader, otSpanIDHeader, otSampledHeader}
+	case Jaeger:
+		return []headers.Name{uberTraceIDHeader, jaegerDebugHeader, jaegerBaggageHeader}
 	case Baggage:
 		return []headers.Name{baggageHeader}
 	}
 	return nil
 }
 
+// stale returns the headers of f with how many that follow each mean nothing without it.
+func (f Format) stale() []staleHeader {
+	list := f.headers()
+	out := make([]staleHeader, len(list))
+	for i, h := range list {
+		out[i].Name = h
+		switch h {
+		case traceparentHeader:
+			out[i].leads = 1
+		case b3TraceIDHeader, otTraceIDHeader:
+			out[i].leads = 2 // x-b3-sampled and x-b3-flags stand behind
+		}
+	}
+	return out
+}
+
+// prefix returns the beginning of the names of f's baggage headers, "" when f has
+// none.
+func (f Format) prefix() string {
+	switch f {
+	case OTTrace:
+		return otBaggagePrefix.Lower
+	case Jaeger:
+		return uberBaggagePrefix.Lower
+	}
+	return ""
+}
+
 // Headers returns the names of all headers that belong to formats, in the spelling
 // of http.Header: what a proxy removes before it writes its own. Without formats
-// there are none.
+// there are none. OTTrace and Jaeger have besides these one header for each entry of
+// their baggage: Ot-Baggage-…, Uberctx-….
 func Headers(formats ...Format) []string {
 	var names []string
 	for _, f := range formats {
@@ -87,8 +154,9 @@ const (
 
 // ParseFormats reads the value of OTEL_PROPAGATORS: names separated by commas, in
 // any case, surrounded by any space, repeated names counting once. The names are
-// tracecontext, baggage, b3 and b3multi; requestid is accepted and changes nothing,
-// because ids travel whatever the list says; none means no format at all.
+// tracecontext, baggage, b3, b3multi, jaeger, ottrace and xotspancontext; requestid
+// is accepted and changes nothing, because ids travel whatever the list says; none
+// means no format at all.
 //
 // The result goes into Config.Extract and Config.Inject as it is: nil when nothing
 // is stated, so that the defaults hold, and empty but not nil for none.
@@ -140,9 +208,9 @@ func ParseFormats(list string) ([]Format, error) {
 
 // formatNamed returns the format with that name in any case, 0 when there is none.
 func formatNamed(name string) Format {
-	for _, f := range formats {
-		if strings.EqualFold(name, f.String()) {
-			return f
+	for i := range formats {
+		if strings.EqualFold(name, formats[i].name) {
+			return formats[i].format
 		}
 	}
 	return 0
@@ -160,5 +228,5 @@ func unknownNames(names []string) error {
 		}
 		fmt.Fprintf(&b, "%+q", bounded(n))
 	}
-	return fmt.Errorf("propagation: unknown propagators %s: allowed are tracecontext, baggage, b3, b3multi, requestid, none", b.String())
+	return fmt.Errorf("propagation: unknown propagators %s: allowed are %s", b.String(), allowedNames)
 }

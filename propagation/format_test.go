@@ -30,11 +30,12 @@ func TestParseFormats(t *testing.T) {
 		{"requestid,b3", []Format{B3}, ""},
 		{"none,requestid", []Format{}, ""},
 		{"none,b3", []Format{B3}, `"none" beside other`},
-		{"b3,jaeger", []Format{B3}, `"jaeger": allowed are tracecontext, baggage, b3, b3multi, requestid, none`},
-		{"ottrace,b3,xotspancontext,xray", []Format{B3}, `"ottrace", "xotspancontext", "xray"`},
-		{"jaeger", nil, `"jaeger"`},
-		{"requestid,jaeger", nil, `"jaeger"`},
-		{"none,jaeger", []Format{}, `"jaeger"`},
+		{"jaeger,OTTrace,xotspancontext", []Format{Jaeger, OTTrace, OTSpanContext}, ""},
+		{"b3,xray", []Format{B3}, `"xray": allowed are tracecontext, baggage, b3, b3multi, jaeger, ottrace, xotspancontext, requestid, none`},
+		{"datadog,b3,sw8,xray", []Format{B3}, `"datadog", "sw8", "xray"`},
+		{"xray", nil, `"xray"`},
+		{"requestid,xray", nil, `"xray"`},
+		{"none,xray", []Format{}, `"xray"`},
 		{"\x1b[31mré\r\n", nil, `"\x1b[31mr\u00e9"`},
 		{"b3," + strings.Repeat("x", 200), []Format{B3}, `"` + strings.Repeat("x", maxQuoted) + `"`},
 		{strings.Repeat("a,", 10) + "b3", []Format{B3}, `"a", "a" and 2 more: allowed`},
@@ -54,7 +55,7 @@ func TestParseFormats(t *testing.T) {
 }
 
 func TestFormatNames(t *testing.T) {
-	for _, f := range formats {
+	for f := TraceContext; f <= Baggage; f++ {
 		if got, err := ParseFormats(f.String()); err != nil || !slices.Equal(got, []Format{f}) {
 			t.Errorf("ParseFormats(%q) = %v, %v, want the format", f.String(), got, err)
 		}
@@ -78,8 +79,11 @@ func TestHeaderNames(t *testing.T) {
 			t.Errorf("header %q, package requestid has %q", all[i].Canonical, want)
 		}
 	}
-	for _, f := range formats {
+	for f := TraceContext; f <= Baggage; f++ {
 		all = append(all, f.headers()...)
+	}
+	for _, prefix := range []headers.Name{otBaggagePrefix, uberBaggagePrefix} { // in front of a key
+		all = append(all, headers.Name{Canonical: prefix.Canonical + "Key", Lower: prefix.Lower + "key"})
 	}
 	for _, h := range all {
 		if got := http.CanonicalHeaderKey(h.Lower); got != h.Canonical {
@@ -99,6 +103,8 @@ func TestHeaders(t *testing.T) {
 		{nil, "[]"},
 		{[]Format{TraceContext}, "[Traceparent Tracestate]"},
 		{[]Format{B3Multi, B3}, "[X-B3-Traceid X-B3-Spanid X-B3-Parentspanid X-B3-Sampled X-B3-Flags B3]"},
+		{[]Format{OTSpanContext, OTTrace}, "[X-Ot-Span-Context Ot-Tracer-Traceid Ot-Tracer-Spanid Ot-Tracer-Sampled]"},
+		{[]Format{Jaeger}, "[Uber-Trace-Id Jaeger-Debug-Id Jaeger-Baggage]"},
 		{[]Format{Baggage, 9}, "[Baggage]"},
 	} {
 		if got := fmt.Sprint(Headers(tt.in...)); got != tt.want {

@@ -213,15 +213,31 @@ func FuzzParseFormats(f *testing.F) {
 var fuzzedNames = []string{
 	"Traceparent", "Tracestate", "B3", "X-B3-Traceid", "X-B3-Spanid", "X-B3-Parentspanid", "X-B3-Sampled", "X-B3-Flags",
 	"Baggage", "X-Request-Id", "X-Client-Trace-Id", "X-Envoy-Force-Trace",
+	"X-Ot-Span-Context", "Ot-Tracer-Traceid", "Ot-Tracer-Spanid", "Ot-Tracer-Sampled", "Ot-Baggage-One", "Ot-Baggage-Two",
+	"Uber-Trace-Id", "Uberctx-One", "Jaeger-Baggage", "Jaeger-Debug-Id", "X-Tenant",
 }
 
+// Bits of FuzzPropagator's cfg; the first seven list the formats to extract.
+const (
+	fuzzReverse = 1 << 7 // the order of extraction
+	fuzzInject  = 8      // where the formats to inject begin
+	fuzzNoIDs   = 1 << 15
+	fuzzStrict  = 1 << 16
+	fuzzText    = 1 << 17
+	fuzzForward = 1 << 18
+)
+
 // FuzzPropagator sends lines whose first byte picks the header, through a Propagator
-// whose formats come from the bits of cfg, to a second and a third hop.
+// that is configured by the bits of cfg, to a second and a third hop.
 func FuzzPropagator(f *testing.F) {
-	f.Add(uint16(0x0f0f), []byte("a"+traceparent+"\nbfoo=1,bar=2\nc"+b3+"\nia=1;p,b=%0a\nj"+requestUUID+"\nkx"))
-	f.Add(uint16(0x0f0f), []byte("d"+b3Trace64+"\ne"+b3Span+"\nf"+b3Parent+"\ngTRUE\nh1"))
-	f.Add(uint16(0x0ff0), []byte("c0\ng1\nl"))
-	f.Fuzz(func(t *testing.T, cfg uint16, data []byte) {
+	f.Add(uint32(0x4f4f), []byte("a"+traceparent+"\nbfoo=1,bar=2\nc"+b3+"\nia=1;p,b=%0a\nj"+requestUUID+"\nkx"))
+	f.Add(uint32(0x4f4f), []byte("d"+b3Trace64+"\ne"+b3Span+"\nf"+b3Parent+"\ngTRUE\nh1"))
+	f.Add(uint32(0x4740), []byte("c0\ng1\nl"))
+	f.Add(uint32(fuzzStrict|0x0707), []byte("a"+traceparent+"\nba=1\nb,b=2\nc"+b3+"-"+b3Parent))
+	f.Add(uint32(fuzzStrict|fuzzForward|0x0101), []byte("a\nwone\nwtwo"))
+	f.Add(uint32(0x7878), []byte("m"+lightStepD+"\nn1\no2\np1\nqa%20b\nia=1"))
+	f.Add(uint32(fuzzText|0x3f3f), []byte("m"+zipkinText+"\ns1:2:0:3\nt+%2B\nuk=v, l=w"))
+	f.Fuzz(func(t *testing.T, cfg uint32, data []byte) {
 		in := http.Header{}
 		for line := range bytes.SplitSeq(data, []byte("\n")) {
 			if len(line) > 0 {
@@ -229,24 +245,30 @@ func FuzzPropagator(f *testing.F) {
 				in[name] = append(in[name], string(line[1:]))
 			}
 		}
-		c := Config{Extract: []Format{}, Inject: []Format{}, NoRequestID: cfg&0x8000 != 0}
-		for i, format := range formats {
-			if cfg&(1<<i) != 0 {
-				c.Extract = append(c.Extract, format)
+		c := Config{
+			Extract: []Format{}, Inject: []Format{},
+			NoRequestID: cfg&fuzzNoIDs != 0, Strict: cfg&fuzzStrict != 0, ZipkinText: cfg&fuzzText != 0,
+		}
+		for f := TraceContext; f <= Baggage; f++ {
+			if cfg&(1<<(f-TraceContext)) != 0 {
+				c.Extract = append(c.Extract, f)
 			}
-			if cfg&(1<<(8+i)) != 0 {
-				c.Inject = append(c.Inject, format)
+			if cfg&(1<<(fuzzInject+f-TraceContext)) != 0 {
+				c.Inject = append(c.Inject, f)
 			}
 		}
-		if cfg&0x4000 != 0 {
+		if cfg&fuzzReverse != 0 {
 			slices.Reverse(c.Extract)
+		}
+		if cfg&fuzzForward != 0 {
+			c.Forward = []string{"x-tenant"}
 		}
 		p, err := New(c)
 		if err != nil {
 			t.Fatal(err)
 		}
 		sent, before := in, in.Clone()
-		hops := [3]http.Header{}
+		hops := [4]http.Header{}
 		for i := range hops {
 			hops[i] = http.Header{}
 			ctx := p.Extract(t.Context(), otelprop.HeaderCarrier(in))
@@ -257,18 +279,31 @@ func FuzzPropagator(f *testing.F) {
 			t.Error("Extract changed the headers")
 		}
 		for name, v := range hops[0] {
-			if len(v) != 1 || !slices.Contains(p.Fields(), strings.ToLower(name)) {
+			lower := strings.ToLower(name)
+			if !slices.Contains(p.Fields(), lower) && !strings.HasPrefix(lower, "ot-baggage-") && !strings.HasPrefix(lower, "uberctx-") {
 				t.Errorf("Inject wrote %s: %q, Fields are %q", name, v, p.Fields())
 			}
-			checkSendable(t, name, v[0])
-			if len(v[0]) > 8192 {
-				t.Errorf("Inject wrote %s with %d bytes", name, len(v[0]))
+			if len(v) != 1 && name != "X-Tenant" {
+				t.Errorf("Inject wrote %s: %q, want one line", name, v)
+			}
+			if name == "X-Tenant" || name == "Tracestate" && c.Strict { // as they came
+				for _, line := range v {
+					if !fieldValue(line) {
+						t.Errorf("Inject wrote %s: %q", name, v)
+					}
+				}
+			} else {
+				checkSendable(t, name, v[0])
+			}
+			if n := len(strings.Join(v, "")); n > 8192 {
+				t.Errorf("Inject wrote %s with %d bytes", name, n)
 			}
 		}
-		// Formats that are written and not read are gone behind the second hop; what
-		// is read and written goes on as it is.
-		if !reflect.DeepEqual(hops[1], hops[2]) {
-			t.Errorf("the second hop writes %v, the third %v", hops[1], hops[2])
+		// Formats that are written and not read are gone behind the second hop, and
+		// baggage is then in all formats that are written; what is read and written goes
+		// on as it is.
+		if !reflect.DeepEqual(hops[2], hops[3]) {
+			t.Errorf("the third hop writes %v, the fourth %v", hops[2], hops[3])
 		}
 	})
 }

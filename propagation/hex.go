@@ -1,6 +1,10 @@
 package propagation
 
-import "go.opentelemetry.io/otel/trace"
+import (
+	"encoding/binary"
+
+	"go.opentelemetry.io/otel/trace"
+)
 
 // Classes of hexTable. A digit carries its value in the low four bits.
 const (
@@ -39,6 +43,42 @@ func decodeTraceID(dst *trace.TraceID, s string, class byte) bool {
 		decodeHex((*[8]byte)(dst[:8]), s, class) && decodeHex((*[8]byte)(dst[8:]), s[16:], class)
 }
 
+// decodePadded reads 1 to 2*len(dst) digits of either case, those that are missing in
+// front being zeros. Otherwise it is false, and where.
+func decodePadded(dst []byte, s string) (at int, ok bool) {
+	if s == "" || len(s) > 2*len(dst) {
+		return min(len(s), 2*len(dst)), false
+	}
+	for i := range len(s) {
+		d := hexTable[s[i]]
+		if d&anyHex == 0 {
+			return i, false
+		}
+		nibble := 2*len(dst) - len(s) + i
+		dst[nibble/2] |= d & 0xf << (4 * (1 - nibble%2))
+	}
+	return 0, true
+}
+
+// maxHexNumber bounds a hex number, which may have any number of zeros in front.
+const maxHexNumber = 128
+
+// hexNumber reads digits of either case as one number, false when they are none or
+// have more than 64 bits.
+func hexNumber(s string) (n uint64, ok bool) {
+	if s == "" || len(s) > maxHexNumber {
+		return 0, false
+	}
+	for i := range len(s) {
+		d := hexTable[s[i]]
+		if d&anyHex == 0 || n>>60 != 0 {
+			return 0, false
+		}
+		n = n<<4 | uint64(d&0xf)
+	}
+	return n, true
+}
+
 // notHex returns the index of the first byte of s that is not of class, 0 when all
 // are.
 func notHex(s string, class byte) int {
@@ -50,10 +90,28 @@ func notHex(s string, class byte) int {
 	return 0
 }
 
-// appendHex appends src in lower case.
+// putHex writes the 16 digits of id, in lower case, to the beginning of dst.
+func putHex(dst []byte, id []byte) {
+	n := binary.BigEndian.Uint64(id)
+	binary.BigEndian.PutUint64(dst, digits(n>>32))
+	binary.BigEndian.PutUint64(dst[8:], digits(n&0xffffffff))
+}
+
+// digits returns the 8 digits of n, which has 32 bits, the first in the highest byte.
+func digits(n uint64) uint64 {
+	n = (n<<16 | n) & 0x0000ffff0000ffff
+	n = (n<<8 | n) & 0x00ff00ff00ff00ff
+	n = (n<<4 | n) & 0x0f0f0f0f0f0f0f0f // one digit a byte
+	letters := (n + 0x0606060606060606) >> 4 & 0x0101010101010101
+	return n + 0x3030303030303030 + letters*('a'-'0'-10)
+}
+
+// appendHex appends src, of 8 or 16 bytes, in lower case.
 func appendHex(dst, src []byte) []byte {
-	for _, b := range src {
-		dst = append(dst, hexDigits[b>>4], hexDigits[b&0xf])
+	for ; len(src) >= 8; src = src[8:] {
+		var b [16]byte
+		putHex(b[:], src)
+		dst = append(dst, b[:]...)
 	}
 	return dst
 }

@@ -1,8 +1,6 @@
 package propagation
 
 import (
-	"context"
-
 	"github.com/meshtrace/meshtrace/internal/headers"
 	"github.com/meshtrace/meshtrace/internal/reqctx"
 	"github.com/meshtrace/meshtrace/requestid"
@@ -20,10 +18,10 @@ func readIDs(src *headers.Source) headers.IDs {
 	return in
 }
 
-// writeIDs writes the ids of the request around ctx, which s is the state of.
-func writeIDs(ctx context.Context, s *reqctx.State, k *sink) {
+// writeIDs writes the ids of the request whose state is s.
+func writeIDs(s *reqctx.State, k *sink) {
 	if s.RequestID != "" {
-		id := string(requestid.FromContext(ctx)) // with the digit of the decision
+		id := string(requestid.FromContext(s)) // with the digit of the decision
 		have := k.get(&headers.RequestID)
 		// An id that the caller set itself stays, unless it is this one with the
 		// digit of another decision.
@@ -39,6 +37,16 @@ func writeIDs(ctx context.Context, s *reqctx.State, k *sink) {
 // sendable reports whether s has no control byte. A program may put any string into
 // a context, and requestid.Policy may keep an id of any bytes.
 func sendable(s string) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for ; len(s) >= 8; s = s[8:] {
+		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		del := w ^ 0x7f*ones
+		// Bytes below the space, and those that are zero in del.
+		if (w-' '*ones)&^w&tops|(del-ones)&^del&tops != 0 {
+			return false
+		}
+	}
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] == 0x7f {
 			return false

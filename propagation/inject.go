@@ -11,26 +11,34 @@ import (
 )
 
 // Inject writes the context in ctx to carrier: the span context in the formats of
-// Config.Inject, baggage, and the ids of the request around ctx.
+// Config.Inject, baggage, the headers of Config.Forward, and the ids of the request
+// around ctx.
 //
-// b3 and x-b3-* carry the debug state on while the span is sampled, and a state
-// without ids, or a deferred decision, where ctx has neither span nor decision since.
-// An x-request-id that carrier has already stays, unless it is the same id with
-// the digit of another decision.
+// b3, x-b3-* and uber-trace-id carry the debug state on while the span is sampled;
+// b3 and x-b3-* a state without ids, or a deferred decision, where ctx has neither
+// span nor decision since. An x-request-id that carrier has already stays, unless it
+// is the same id with the digit of another decision; so does a header of
+// Config.Forward.
 //
 // Trace headers of formats that are read and not written are removed from a
 // HeaderCarrier and a MapCarrier as soon as a span context is written, so that no
 // stale one goes on beside it (B-13); so is a tracestate that the span context does
 // not have. Nothing with a control byte in it is written, nor more than 8 KiB of
-// tracestate, or 64 members and 8,192 bytes of baggage.
+// tracestate, 1 KiB of x-ot-span-context, or 64 members and 8,192 bytes of baggage.
+//
+// With Config.Strict nothing is removed, and for a request whose trace headers were
+// refused no trace context is written; see there.
 func (p *Propagator) Inject(ctx context.Context, carrier otelprop.TextMapCarrier) {
 	k, ok := newSink(carrier)
 	if !ok {
 		return
 	}
 	s := reqctx.From(ctx)
-	if len(p.inject) > 0 {
-		p.writeTrace(&k, trace.SpanContextFromContext(ctx), s)
+	if k.values = p.values; p.ids && s != nil && s.RequestID != "" {
+		k.values++
+	}
+	if len(p.inject) > 0 && (s == nil || !s.Null) { // W-6, B-9
+		p.writeTrace(ctx, &k, s)
 	}
 	if p.writeBaggage {
 		if b := baggage.FromContext(ctx); b.Len() > 0 {
@@ -39,41 +47,60 @@ func (p *Propagator) Inject(ctx context.Context, carrier otelprop.TextMapCarrier
 			}
 		}
 	}
-	if p.ids && s != nil {
-		writeIDs(ctx, s, &k)
+	if s != nil {
+		if p.ids {
+			writeIDs(s, &k)
+		}
+		writeForward(&k, p.forward, s.Forward)
 	}
 }
 
-func (p *Propagator) writeTrace(k *sink, sc trace.SpanContext, s *reqctx.State) {
-	sampling := outgoing(sc, s)
-	if !sc.IsValid() && sampling == Unstated {
+func (p *Propagator) writeTrace(ctx context.Context, k *sink, s *reqctx.State) {
+	sc := trace.SpanContextFromContext(ctx) // of 80 bytes, so it goes on as a pointer
+	valid, sampling := sc.IsValid(), Unstated
+	if s != nil {
+		sampling = outgoing(&sc, valid, s)
+	}
+	if !valid && sampling == Unstated {
 		return
 	}
-	if sc.IsValid() {
-		for i := range p.stale {
-			k.remove(&p.stale[i])
+	var items []item
+	if valid {
+		k.removeStale(p.stale)
+		if p.writeItems {
+			if b := baggage.FromContext(ctx); b.Len() > 0 {
+				items = outgoingItems(b, s)
+			}
 		}
 	}
 	for _, f := range p.inject {
 		switch f {
 		case TraceContext:
-			writeTraceContext(k, sc)
+			if valid {
+				writeTraceContext(k, &sc, s)
+			}
 		case B3:
 			var b [maxB3Len]byte
-			k.set(&b3Header, string(AppendB3(b[:0], Parsed{SpanContext: sc, Sampling: sampling})))
+			k.set(&b3Header, string(appendB3(b[:0], &sc, b3Out(&sc, sampling), trace.SpanID{})))
 		case B3Multi:
-			writeB3Multi(k, sc, sampling)
+			writeB3Multi(k, &sc, sampling)
+		case OTSpanContext:
+			writeOTSpanContext(ctx, k, &sc, s, items, p.zipkinText)
+		case OTTrace:
+			writeOTTrace(k, &sc, sampling, items)
+		case Jaeger:
+			writeJaeger(k, &sc, sampling, items)
+		case envoyFormat:
+			p.envoyOut.write(ctx, k, &sc, sampling, s)
 		}
 	}
 }
 
-// outgoing returns what B3 is to say beside the flag of sc.
-func outgoing(sc trace.SpanContext, s *reqctx.State) Sampling {
-	if s == nil {
-		return Unstated
-	}
+// outgoing returns what B3 is to say beside the flag of sc in the request whose state
+// is s.
+func outgoing(sc *trace.SpanContext, valid bool, s *reqctx.State) Sampling {
 	sampling := Sampling(s.Sampling)
-	if !sc.IsValid() {
+	if !valid {
 		if sampling == Deferred {
 			return Unstated
 		}
@@ -92,20 +119,40 @@ func outgoing(sc trace.SpanContext, s *reqctx.State) Sampling {
 	return Unstated
 }
 
-func writeTraceContext(k *sink, sc trace.SpanContext) {
-	if !sc.IsValid() {
-		return
-	}
+func writeTraceContext(k *sink, sc *trace.SpanContext, s *reqctx.State) {
 	var b [traceparentLen]byte
-	k.set(&traceparentHeader, string(AppendTraceparent(b[:0], sc)))
-	if sc.TraceState().Len() == 0 {
-		k.remove(&tracestateHeader)
-	} else if v := tracestateValue(sc.TraceState()); v != "" {
+	putTraceparent(&b, sc, supportedFlags)
+	k.set(&traceparentHeader, string(b[:]))
+	if v := outgoingTracestate(sc, s); v != "" {
 		k.set(&tracestateHeader, v)
+	} else {
+		k.remove(&tracestateHeader)
 	}
 }
 
-func writeB3Multi(k *sink, sc trace.SpanContext, sampling Sampling) {
+// outgoingTracestate returns the tracestate of sc. What came with the request whose
+// state is s goes on as it came, members among them that no TraceState can hold,
+// while sc is of the caller's trace and nobody has changed its TraceState.
+func outgoingTracestate(sc *trace.SpanContext, s *reqctx.State) string {
+	ts := sc.TraceState()
+	if s != nil && s.Tracestate != "" && sc.TraceID() == s.Remote.TraceID() && sameTracestate(ts, s.Remote.TraceState()) {
+		return s.Tracestate
+	}
+	if ts.Len() == 0 {
+		return ""
+	}
+	return tracestateValue(ts)
+}
+
+// stateText returns a state of B3 as a string that costs nothing.
+func stateText(state byte) string {
+	if state == '1' {
+		return "1"
+	}
+	return "0"
+}
+
+func writeB3Multi(k *sink, sc *trace.SpanContext, sampling Sampling) {
 	if sc.IsValid() {
 		traceID, spanID := sc.TraceID(), sc.SpanID()
 		var b [32 + 16]byte
@@ -117,17 +164,15 @@ func writeB3Multi(k *sink, sc trace.SpanContext, sampling Sampling) {
 		k.remove(&b3SpanIDHeader)
 	}
 	k.remove(&b3ParentHeader)
-	switch b3Out(sc, sampling) {
+	switch state := b3Out(sc, sampling); state {
 	case 'd': // debug implies accept, so x-b3-sampled is not sent
 		k.set(&b3FlagsHeader, "1")
 		k.remove(&b3SampledHeader)
 		return
-	case '1':
-		k.set(&b3SampledHeader, "1")
-	case '0':
-		k.set(&b3SampledHeader, "0")
-	default:
+	case 0:
 		k.remove(&b3SampledHeader)
+	default:
+		k.set(&b3SampledHeader, stateText(state))
 	}
 	k.remove(&b3FlagsHeader)
 }

@@ -12,6 +12,8 @@ const (
 	spanHex     = "00f067aa0ba902b7"
 	traceparent = "00-" + traceHex + "-" + spanHex + "-01"
 	b3          = traceHex + "-" + spanHex + "-1"
+	lightStepD  = "EigJOjioEaYHBgcRNmifUO7/xlgYASISCgdjaGVja2VkEgdiYWdnYWdl"
+	zipkinText  = "25c6f38dd0600e79;56707c7b3e1092af;c49193ea42335d1c"
 	requestUUID = "a121e9e1-feae-4136-9e0e-6fac343d56c9"
 )
 

@@ -65,7 +65,7 @@ func TestNew(t *testing.T) {
 	if err == nil {
 		t.Fatal("New with three unknown formats: no error")
 	}
-	for _, want := range []string{"Config.Extract[0] is Format(0)", "Config.Extract[2] is Format(17)", "Config.Inject[0] is Format(99)", "allowed are TraceContext, B3, B3Multi, Baggage"} {
+	for _, want := range []string{"Config.Extract[0] is Format(0)", "Config.Extract[2] is Format(17)", "Config.Inject[0] is Format(99)", "allowed are TraceContext, B3, B3Multi, OTSpanContext, OTTrace, Jaeger, Baggage"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("New: error %q does not say %q", err, want)
 		}

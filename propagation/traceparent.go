@@ -79,10 +79,17 @@ func AppendTraceparent(dst []byte, sc trace.SpanContext) []byte {
 	if !sc.IsValid() {
 		return dst
 	}
+	var b [traceparentLen]byte
+	putTraceparent(&b, &sc, supportedFlags)
+	return append(dst, b[:]...)
+}
+
+// putTraceparent writes the traceparent of sc, which is valid, with those flags of it.
+func putTraceparent(b *[traceparentLen]byte, sc *trace.SpanContext, flags trace.TraceFlags) {
 	traceID, spanID := sc.TraceID(), sc.SpanID()
-	dst = append(dst, "00-"...)
-	dst = appendHex(dst, traceID[:])
-	dst = append(dst, '-')
-	dst = appendHex(dst, spanID[:])
-	return append(dst, '-', '0', hexDigits[sc.TraceFlags()&supportedFlags])
+	b[0], b[1], b[2], b[35], b[52], b[53] = '0', '0', '-', '-', '-', '0'
+	putHex(b[3:], traceID[:8])
+	putHex(b[19:], traceID[8:])
+	putHex(b[36:], spanID[:])
+	b[54] = hexDigits[sc.TraceFlags()&flags]
 }

@@ -13,6 +13,10 @@ const (
 	maxTracestateKey     = 256
 	maxTracestateValue   = 256
 	longTracestateMember = 128 // members beyond it go first when too much would be sent
+
+	// A list within these is read once and not twice.
+	usualTracestate        = 512
+	usualTracestateMembers = 8
 )
 
 const (
@@ -29,32 +33,42 @@ const (
 // the first, which is the newest, stays.
 //
 // Keys that Level 2 allows and OpenTelemetry's TraceState cannot hold (a digit in
-// front without "@", more than one "@") are left out; the other members stay.
-// Anything else that is wrong refuses the whole list. The error is a *HeaderError.
+// front without "@", more than one "@") are left out; the other members stay. A
+// Propagator sends them on nevertheless, see Extraction.Tracestate. Anything else
+// that is wrong refuses the whole list. The error is a *HeaderError.
 func ParseTracestate(lines ...string) (trace.TraceState, error) {
-	ts, f := parseTracestate(lines)
+	ts, _, f := parseTracestate(lines)
 	return ts, f.err()
 }
 
-// parseTracestate is ParseTracestate without the error value.
-func parseTracestate(lines []string) (trace.TraceState, fault) {
+// parseTracestate is ParseTracestate without the error value. whole are all members
+// where ts could not hold them, "" where it does.
+func parseTracestate(lines []string) (ts trace.TraceState, whole string, f fault) {
 	if len(lines) == 0 {
-		return trace.TraceState{}, fault{}
+		return ts, "", fault{}
+	}
+	if len(lines) == 1 && len(lines[0]) <= usualTracestate && strings.Count(lines[0], ",") < usualTracestateMembers {
+		// What OpenTelemetry's parser accepts is right, and it checks for itself; of
+		// long lists it takes memory before it refuses them.
+		if ts, err := trace.ParseTraceState(lines[0]); err == nil {
+			return ts, "", fault{}
+		}
 	}
 	room := maxTracestateBytes
 	for _, line := range lines {
 		if len(line) > room {
-			return trace.TraceState{}, fault{tracestateHeader.Lower, line, max(0, room), ruleTracestateLen}
+			return ts, "", fault{tracestateHeader.Lower, line, max(0, room), ruleTracestateLen}
 		}
 		room -= len(line) + 1
 	}
 
 	var (
-		kept [maxTracestateMembers]string // "key=value"
-		keys [maxTracestateMembers]int    // length of the key in it
-		n    int                          // of kept
-		seen int                          // members, those left out included
-		asIs = len(lines) == 1            // OpenTelemetry's parser takes the line as it is
+		all    [maxTracestateMembers]string // "key=value"
+		keys   [maxTracestateMembers]int    // length of the key in it
+		n      int                          // of all
+		seen   int                          // members, repeated keys included
+		beyond int                          // members of all that TraceState cannot hold
+		asIs   = len(lines) == 1            // OpenTelemetry's parser takes the line as it is
 	)
 	for _, line := range lines {
 		for at := 0; at <= len(line); {
@@ -70,34 +84,49 @@ func parseTracestate(lines []string) (trace.TraceState, fault) {
 			}
 			member := line[from:to]
 			if seen++; seen > maxTracestateMembers {
-				return trace.TraceState{}, fault{tracestateHeader.Lower, line, from, ruleTracestateMembers}
+				return ts, "", fault{tracestateHeader.Lower, line, from, ruleTracestateMembers}
 			}
 			key, offset, rule := checkTracestateMember(member)
 			if rule != "" {
-				return trace.TraceState{}, fault{tracestateHeader.Lower, line, from + offset, rule}
+				return ts, "", fault{tracestateHeader.Lower, line, from + offset, rule}
 			}
-			if holdsTracestateKey(member[:key]) && !containsKey(kept[:n], keys[:n], member[:key]) {
-				kept[n], keys[n] = member, key
-				n++
-			} else {
+			if containsKey(all[:n], keys[:n], member[:key]) {
 				asIs = false
+			} else {
+				if !holdsTracestateKey(member[:key]) {
+					beyond++
+					asIs = false
+				}
+				all[n], keys[n] = member, key
+				n++
 			}
 			at = end + 1
 		}
 	}
+	if beyond > 0 {
+		whole = strings.Join(all[:n], ",")
+		held := 0
+		for i, m := range all[:n] {
+			if holdsTracestateKey(m[:keys[i]]) {
+				all[held] = m
+				held++
+			}
+		}
+		n = held
+	}
 	if n == 0 {
-		return trace.TraceState{}, fault{}
+		return ts, whole, fault{}
 	}
 
 	list := lines[0]
 	if !asIs {
-		list = strings.Join(kept[:n], ",")
+		list = strings.Join(all[:n], ",")
 	}
 	ts, err := trace.ParseTraceState(list)
 	if err != nil { // a stricter OpenTelemetry than the one of go.mod
-		return trace.TraceState{}, fault{tracestateHeader.Lower, lines[0], 0, ruleTracestateMember}
+		return trace.TraceState{}, "", fault{tracestateHeader.Lower, lines[0], 0, ruleTracestateMember}
 	}
-	return ts, fault{}
+	return ts, whole, fault{}
 }
 
 // checkTracestateMember returns the length of the key of m, which has no space
@@ -180,4 +209,27 @@ func tracestateValue(ts trace.TraceState) string {
 		}
 	}
 	return strings.Join(members, ",")
+}
+
+// sameTracestate reports whether a and b have the same members in the same order.
+func sameTracestate(a, b trace.TraceState) bool {
+	n := a.Len()
+	if n != b.Len() || n > maxTracestateMembers {
+		return false
+	}
+	var keys, values [maxTracestateMembers]string
+	i := 0
+	b.Walk(func(key, value string) bool {
+		keys[i], values[i] = key, value
+		i++
+		return true
+	})
+	i = 0
+	same := true
+	a.Walk(func(key, value string) bool {
+		same = key == keys[i] && value == values[i]
+		i++
+		return same
+	})
+	return same
 }

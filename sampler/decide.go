@@ -17,7 +17,9 @@ type Request struct {
 	// Client and Force are the presence of x-client-trace-id and
 	// x-envoy-force-trace, whatever their values (D-11).
 	Client, Force bool
-	// HealthCheck is a request that is never traced (D-25).
+	// HealthCheck is a request that is never traced (D-25). Reason and Write of its
+	// Decision are those of any other request (D-26): a service that does not want the
+	// next hop to trace it leaves the digit as it came.
 	HealthCheck bool
 	// Stranger is a request from outside: what it asks for by itself takes from
 	// Config.ForcedPerSecond.
@@ -64,11 +66,22 @@ type Decision struct {
 // It does not allocate.
 func Decide(r Request, cfg Config) Decision {
 	i := cfg.rule(&r)
-	if r.HealthCheck || i >= 0 && cfg.Rules[i].Drop {
+	if i >= 0 && cfg.Rules[i].Drop {
 		return Decision{Why: HealthCheck}
 	}
 	sh := cfg.shares(i, r.Shares)
+	if r.HealthCheck {
+		return unsampled(decide(&r, &cfg, &sh))
+	}
 	return settle(&r, decide(&r, &cfg, &sh), cfg.NoVeto, silent)
+}
+
+// unsampled is the decision about a health check: Envoy decides, writes the digit, and
+// takes the trace back afterwards (D-25, D-26). The digit never says health check
+// (RID-13).
+func unsampled(own Decision) Decision {
+	own.Traced, own.Why = false, HealthCheck
+	return own
 }
 
 // decide is Envoy's own decision. D-1, no tracing at all, is to have no Config.

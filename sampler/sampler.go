@@ -73,13 +73,17 @@ func (s *Sampler) Decide(r Request) Decision {
 // decide asks Base by p, or makes one of r, and returns Base's result if it was asked.
 func (s *Sampler) decide(r *Request, p *sdktrace.SamplingParameters) (Decision, sdktrace.SamplingResult) {
 	i := s.cfg.rule(r)
-	if r.HealthCheck || i >= 0 && s.cfg.Rules[i].Drop {
+	if i >= 0 && s.cfg.Rules[i].Drop {
 		return s.count(Decision{Why: HealthCheck}), sdktrace.SamplingResult{}
 	}
 	if r.Client && r.Draw == 0 {
 		r.Draw = rand.Uint32() // D-13
 	}
 	sh := s.cfg.shares(i, r.Shares).override(s.over.Load())
+	if r.HealthCheck {
+		s.count(Decision{Why: HealthCheck}) // D-27: and as not_traceable
+		return unsampled(decide(r, &s.cfg, &sh)), sdktrace.SamplingResult{}
+	}
 	d, own, result := s.ask(r, &sh, p)
 	if r.Stranger && d.Traced && wants(r) {
 		quiet := r.quiet()

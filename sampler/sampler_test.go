@@ -117,7 +117,7 @@ func TestBase(t *testing.T) {
 		{"W-15 no", Request{ID: plain}, Config{NoVeto: true}, false, Decision{false, random, true, BaseDoesNot}, true},
 		{"debug is not asked about", Request{ID: plain, Sampling: propagation.Debug}, Config{}, false, Decision{true, random, true, Debugged}, false},
 		{"nor a denial without ids", Request{ID: plain, Sampling: propagation.Deny}, Config{}, true, Decision{false, random, true, Denied}, false},
-		{"nor a health check", Request{ID: plain, HealthCheck: true}, Config{}, true, Decision{false, 0, false, HealthCheck}, false},
+		{"nor a health check", Request{ID: plain, HealthCheck: true}, Config{}, true, Decision{false, requestid.Sampling, true, HealthCheck}, false},
 		{"deferred", Request{ID: plain, Sampling: propagation.Deferred, Parent: parent(false)}, Config{}, true, Decision{true, random, true, BaseTraces}, true},
 	} {
 		base := &asked{}

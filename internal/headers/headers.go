@@ -83,10 +83,10 @@ const maxClientTrace = 256
 // IDs reads the three headers. Of several lines the value is what Envoy makes of
 // them (O-4).
 func (s *Source) IDs() IDs {
-	in := IDs{Request: joined(s.Lines(&RequestID))}
+	in := IDs{Request: Joined(s.Lines(&RequestID))}
 	if lines := s.Lines(&ClientTraceID); len(lines) > 0 {
 		in.HasClientTrace = true
-		if v := joined(lines); len(v) <= maxClientTrace && printable(v) {
+		if v := Joined(lines); len(v) <= maxClientTrace && printable(v) {
 			in.ClientTrace = v
 		}
 	}
@@ -94,17 +94,17 @@ func (s *Source) IDs() IDs {
 	return in
 }
 
-// Bounds of joined: bytes it makes, of which all readers refuse less, and lines it
+// Bounds of Joined: bytes it makes, of which all readers refuse less, and lines it
 // looks at.
 const (
 	maxJoined = 1 << 10
 	maxLines  = 64
 )
 
-// joined returns the value of a header that Envoy keeps in one slot: its lines with
+// Joined returns the value of a header that Envoy keeps in one slot: its lines with
 // a comma between them, without the empty ones (O-4). More lines than anybody sends
 // are none.
-func joined(lines []string) string {
+func Joined(lines []string) string {
 	switch len(lines) {
 	case 0:
 		return ""

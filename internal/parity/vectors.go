@@ -233,7 +233,7 @@ type Request struct {
 	Method       string  `json:"method"`
 	Path         string  `json:"path"`
 	Proto        string  `json:"proto"`
-	Host         string  `json:"host"`
+	Host         *string `json:"host"` // nil: svc.example; empty: no host at all
 	Peer         string  `json:"peer"`
 	Headers      []Field `json:"headers"` // lines in order, duplicates and empty values included
 	BodySize     int     `json:"body_size"`

@@ -2,6 +2,7 @@ package reqctx
 
 import (
 	"context"
+	"net/http"
 	"net/netip"
 	"sync/atomic"
 
@@ -32,8 +33,24 @@ type State struct {
 	// propagation.Sampling; 0 is unstated.
 	Sampling uint8
 
+	// Format is where Remote and Sampling came from, as a propagation.Format; 0 is
+	// nowhere.
+	Format uint8
+	// Null is the state of a request whose trace headers were refused the way Envoy
+	// refuses them (W-6, B-9): it has no span, and no trace context is written for it.
+	Null bool
+
 	// Remote is the caller's span context as extracted; invalid when there is none.
 	Remote trace.SpanContext
+	// B3Parent is the parent of the caller's span, B3's ParentSpanId; zero when
+	// there is none.
+	B3Parent trace.SpanID
+	// Tracestate is the header as it came, where Remote's TraceState does not hold all
+	// of it; "" otherwise. It goes on in the place of that TraceState.
+	Tracestate string
+	// Forward are further headers that travel on, in the spelling of http.Header;
+	// nil when there are none. The slices are the carrier's: nobody writes them.
+	Forward http.Header
 	// TraceID is the id that a new trace is to have; zero leaves it to the provider.
 	// The decision may rest on it, and is made before the span exists.
 	TraceID trace.TraceID
@@ -72,7 +89,12 @@ func (s *State) Derive(ctx context.Context) *State {
 		HasClientTraceID: s.HasClientTraceID,
 		ForceTrace:       s.ForceTrace,
 		Sampling:         s.Sampling,
+		Format:           s.Format,
+		Null:             s.Null,
 		Remote:           s.Remote,
+		B3Parent:         s.B3Parent,
+		Tracestate:       s.Tracestate,
+		Forward:          s.Forward,
 		TraceID:          s.TraceID,
 		Carrier:          s.Carrier,
 		Peer:             s.Peer,

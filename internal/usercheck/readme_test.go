@@ -96,7 +96,7 @@ func TestPagesNameWhatExists(t *testing.T) {
 				}
 			}
 		}
-		for _, dir := range regexp.MustCompile(`go (?:run|test|generate) (?:-.* )?\./([a-z/]+)`).FindAllStringSubmatch(page, -1) {
+		for _, dir := range regexp.MustCompile(`go (?:run|test|generate) (?:-.* )?\./([a-z0-9/]+)`).FindAllStringSubmatch(page, -1) {
 			if _, err := os.Stat("../../" + dir[1]); err != nil {
 				t.Errorf("%s names a command of %s: %v", name, dir[1], err)
 			}

@@ -1,0 +1,62 @@
+package middleware
+
+import (
+	"math"
+
+	"github.com/meshtrace/meshtrace/propagation"
+	"github.com/meshtrace/meshtrace/sampler"
+)
+
+// The presets are what a gateway of a product does before anybody configures it, as a
+// Config to start from: change what yours changes. Each is a new value.
+
+// Envoy returns an Envoy listener with a tracing block and OpenTelemetry's tracer.
+func Envoy() Config {
+	edge := EnvoyEdge()
+	return Config{
+		Role: Gateway,
+		Edge: &edge,
+		Propagation: propagation.Config{
+			Extract: []propagation.Format{propagation.TraceContext},
+			Inject:  []propagation.Format{propagation.TraceContext},
+			Strict:  true,
+		},
+		Sampling: sampler.Config{EnvoyFractions: true}, // D-20, D-21
+	}
+}
+
+// EnvoyGateway returns a listener of Envoy Gateway since 1.9: the client's address is
+// the peer's (EG-9), x-client-trace-id does nothing (EG-1), and each upstream call has
+// a span (EG-2). A samplingRate or samplingFraction is Sampling.Random as a Percent,
+// a BackendTrafficPolicy's a Route's Sampling by sampler.EnvoyGatewayFraction. With a
+// sampler of the provider's in Sampling.Base, Random stays at 100 % (EG-6).
+func EnvoyGateway() Config {
+	cfg := Envoy()
+	cfg.Edge = &Edge{Context: Continue, ForcedPerSecond: math.Inf(1), Baggage: []string{"*"}}
+	cfg.SpawnUpstreamSpan = true
+	cfg.Sampling.Client = sampler.Percent(0)
+	return cfg
+}
+
+// EnvoyGatewayRoute returns the shares of a route with a BackendTrafficPolicy that has
+// a tracing block: what it leaves out is 100 %, and the client's share 0 (EG-7).
+func EnvoyGatewayRoute() sampler.Shares {
+	return sampler.Shares{Client: sampler.Of(0, sampler.Hundred)}
+}
+
+// Gloo returns a listener of Gloo, whose percentages are 100 each (GL-1). A
+// listener's percentage is a Percent, a route's a sampler.GlooRoutePercent (GL-4); a
+// route with any tracing option, routeDescriptor alone included, has Shares of its own
+// (GL-3).
+func Gloo() Config { return Envoy() }
+
+// Istio returns a gateway of Istio: the client's address is the peer's, 1 % of new
+// requests are traced (IS-3), and each upstream call has a span (IS-4). A sidecar has
+// none: clear SpawnUpstreamSpan, and set Edge.Inner.
+func Istio() Config {
+	cfg := Envoy()
+	cfg.Edge = &Edge{Context: Continue, ForcedPerSecond: math.Inf(1), Baggage: []string{"*"}}
+	cfg.SpawnUpstreamSpan = true
+	cfg.Sampling.Random = sampler.Percent(1)
+	return cfg
+}
