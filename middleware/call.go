@@ -105,7 +105,6 @@ type Call struct {
 	route    string // known at the start
 	client   netip.Addr
 	decision sampler.Decision
-	change   requestid.Change
 }
 
 // serverCall holds all that a served request needs, in one allocation.
@@ -136,6 +135,15 @@ var startKind = [...][]trace.SpanStartOption{
 	trace.SpanKindConsumer: {trace.WithSpanKind(trace.SpanKindConsumer)},
 }
 
+// kindOr returns k, or def where it is unspecified; a kind that does not exist is
+// INTERNAL, as in the SDK.
+func kindOr(k, def trace.SpanKind) trace.SpanKind {
+	if k == trace.SpanKindUnspecified {
+		return def
+	}
+	return trace.ValidateSpanKind(k)
+}
+
 // StartServer starts the span of something that reached this program, in Envoy's
 // order: request id, context, decision, reason digit, span. The context carries
 // ids and trace to every call made under it. The caller ends the Call.
@@ -164,7 +172,10 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	parent := ext.SpanContext
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() && (!sc.IsRemote() || !parent.IsValid()) {
 		// Another instrumentation in this process started a span or read the
-		// headers before: ours goes below it.
+		// headers before: ours goes below it, and what it knew nothing of is a link.
+		if parent.IsValid() && parent.TraceID() != sc.TraceID() && !ext.Other.IsValid() {
+			ext.Other = parent
+		}
 		parent = sc
 	}
 
@@ -180,10 +191,8 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	s.Tracestate = ext.Tracestate
 	s.Forward = ext.Forward
 	s.ClientTraceID, s.HasClientTraceID, s.ForceTrace = ids.ClientTrace, ids.HasClientTrace, ids.Force
-	c.Call = Call{tracing: t, state: s, server: true, owned: true, kind: in.Kind, method: in.Method, route: in.Route.Pattern, client: c.origin.client, rpc: strings.HasPrefix(in.Method, "/")}
-	if c.kind == trace.SpanKindUnspecified {
-		c.kind = trace.SpanKindServer
-	}
+	c.Call = Call{tracing: t, state: s, server: true, owned: true, method: in.Method, route: in.Route.Pattern, client: c.origin.client, rpc: strings.HasPrefix(in.Method, "/")}
+	c.kind = kindOr(in.Kind, trace.SpanKindServer)
 	id := t.decide(in, c, parent, ids.Request)
 
 	if c.decision.Write {
@@ -215,7 +224,6 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 // it was before its digit is written.
 func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, arrived string) requestid.ID {
 	id, change := t.policy.Next(arrived, c.origin.edge)
-	c.change = change
 	t.ids[change].Add(1)
 	if t.disabled {
 		return id // D-1: no decision, so no digit
@@ -325,10 +333,8 @@ func (t *Tracing) StartClient(ctx context.Context, out Outgoing) (context.Contex
 }
 
 func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) context.Context {
-	*c = Call{tracing: t, state: reqctx.From(ctx), kind: out.Kind}
-	if c.kind == trace.SpanKindUnspecified {
-		c.kind = trace.SpanKindClient
-	}
+	*c = Call{tracing: t, state: reqctx.From(ctx)}
+	c.kind = kindOr(out.Kind, trace.SpanKindClient)
 	c.span = trace.SpanFromContext(ctx)
 	sc := c.span.SpanContext()
 	null := c.state != nil && c.state.Null

@@ -151,3 +151,20 @@ func TestCallSetError(t *testing.T) {
 		wantAttrs(t, s, map[string]string{"error.type": "context.DeadlineExceeded"})
 	}
 }
+
+// TestCallInsideSpan: a message that is taken inside of another span belongs to that
+// span, and the sender's becomes a link.
+func TestCallInsideSpan(t *testing.T) {
+	tracing, rec := setup(t, middleware.Config{})
+	ctx, outer := tracing.TracerProvider().Tracer("other").Start(context.Background(), "poll")
+	_, call := tracing.StartServer(ctx, middleware.Incoming{Name: "take", Kind: 99, Carrier: otelprop.MapCarrier{"traceparent": traceparent}})
+	call.End(middleware.Outcome{})
+	outer.End()
+	s := rec.Ended()[0]
+	if s.Parent().SpanID() != outer.SpanContext().SpanID() || len(s.Links()) != 1 || s.Links()[0].SpanContext.TraceID().String() != "4bf92f3577b34da6a3ce929d0e0e4736" {
+		t.Errorf("span under %v with links %v, want it under the span around it with a link to the sender's", s.Parent().SpanID(), s.Links())
+	}
+	if s.SpanKind() != trace.SpanKindInternal {
+		t.Errorf("kind 99 = %v, want %v as in the SDK", s.SpanKind(), trace.SpanKindInternal)
+	}
+}

@@ -260,31 +260,25 @@ func (e *Edge) filter(b baggage.Baggage) baggage.Baggage {
 	return b
 }
 
-// Headers that a stranger's request loses. Names are in canonical form.
+// Names of headers that do not go on, in canonical form.
 var (
-	// On edge requests alone. // ED-9
+	// A stranger's request loses these on the edge alone. // ED-9
 	edgeHeaders = []string{
 		"X-Envoy-Decorator-Operation", "X-Envoy-Downstream-Service-Cluster", "X-Envoy-Downstream-Service-Node",
 		"X-Envoy-Original-Path", "X-Envoy-Original-Host",
 	}
-	// On every request that is not internal. // ED-10
-	externalHeaders = []string{
+	// Envoy's router takes these from every request, internal ones included. // ED-10
+	routerHeaders = []string{
 		"X-Envoy-Retriable-Status-Codes", "X-Envoy-Retriable-Header-Names", "X-Envoy-Retry-On", "X-Envoy-Retry-Grpc-On",
 		"X-Envoy-Max-Retries", "X-Envoy-Upstream-Alt-Stat-Name", "X-Envoy-Upstream-Rq-Timeout-Ms",
 		"X-Envoy-Upstream-Rq-Per-Try-Timeout-Ms", "X-Envoy-Upstream-Rq-Timeout-Alt-Response",
-		"X-Envoy-Expected-Rq-Timeout-Ms", "X-Envoy-Force-Trace", "X-Envoy-Ip-Tags", "X-Envoy-Original-Url",
 		"X-Envoy-Hedge-On-Per-Try-Timeout",
 	}
+	// A stranger's request loses these beside the router's, on the edge or not. // ED-10
+	externalHeaders = []string{
+		"X-Envoy-Expected-Rq-Timeout-Ms", "X-Envoy-Force-Trace", "X-Envoy-Ip-Tags", "X-Envoy-Original-Url",
+	}
 )
-
-// routerHeaders are what Envoy's router takes from every request, internal ones
-// included, before it goes upstream. // ED-10
-var routerHeaders = []string{
-	"X-Envoy-Retriable-Status-Codes", "X-Envoy-Retriable-Header-Names", "X-Envoy-Retry-On", "X-Envoy-Retry-Grpc-On",
-	"X-Envoy-Max-Retries", "X-Envoy-Upstream-Alt-Stat-Name", "X-Envoy-Upstream-Rq-Timeout-Ms",
-	"X-Envoy-Upstream-Rq-Per-Try-Timeout-Ms", "X-Envoy-Upstream-Rq-Timeout-Alt-Response",
-	"X-Envoy-Hedge-On-Per-Try-Timeout",
-}
 
 // slotHeaders are further names of which Envoy keeps one value. // O-4
 var slotHeaders = []string{
@@ -313,6 +307,7 @@ func (c *serverCall) edit(h http.Header) http.Header {
 			if o.edge {
 				e.remove(edgeHeaders...)
 			}
+			e.remove(routerHeaders...)
 			e.remove(externalHeaders...)
 			e.remove(t.proxy.InternalOnly...)
 		} else {

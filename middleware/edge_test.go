@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,7 +113,8 @@ func edgeSetup(t testing.TB, cfg Config) (*Tracing, *tracetest.SpanRecorder, fun
 
 func TestEdgeHeaders(t *testing.T) {
 	all := http.Header{"X-Own": {"1"}, headerInternal: {"true"}, headerExternalAddress: {"60.0.0.1"}, "X-Envoy-Unknown": {"stays"}}
-	for _, n := range append(append([]string{}, edgeHeaders...), externalHeaders...) {
+	external := slices.Concat(routerHeaders, externalHeaders)
+	for _, n := range slices.Concat(edgeHeaders, external) {
 		all[n] = []string{"x"}
 	}
 	for _, tt := range []struct {
@@ -124,11 +126,11 @@ func TestEdgeHeaders(t *testing.T) {
 		values  map[string]string
 		replace bool
 	}{
-		{"ED-9, ED-10 edge", Edge{Internal: ten}, "50.0.0.1", append(append([]string{headerInternal, "Custom"}, edgeHeaders...), externalHeaders...),
+		{"ED-9, ED-10 edge", Edge{Internal: ten}, "50.0.0.1", slices.Concat([]string{headerInternal, "Custom"}, edgeHeaders, external),
 			[]string{"X-Own", "X-Envoy-Unknown"}, map[string]string{headerExternalAddress: "50.0.0.1"}, true},
-		{"ED-10 not edge", Edge{Inner: true}, "50.0.0.1", append([]string{headerInternal, "Custom"}, externalHeaders...), edgeHeaders,
+		{"ED-10 not edge", Edge{Inner: true}, "50.0.0.1", slices.Concat([]string{headerInternal, "Custom"}, external), edgeHeaders,
 			map[string]string{headerExternalAddress: "60.0.0.1"}, false},
-		{"internal", Edge{Internal: ten}, "10.0.0.1", nil, append(append([]string{"Custom"}, edgeHeaders...), externalHeaders...),
+		{"internal", Edge{Internal: ten}, "10.0.0.1", nil, slices.Concat([]string{"Custom"}, edgeHeaders, external),
 			map[string]string{headerInternal: "true", headerExternalAddress: "60.0.0.1"}, false},
 	} {
 		t.Run(tt.rule, func(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 )
 
 func TestProcessEndsWhatItStarted(t *testing.T) {
-	p, err := start(t.Context(), "sleeper", []string{"WORD=started"}, "sh", "-c", `echo $WORD; trap 'exit 0' TERM; while :; do sleep 0.02; done`)
+	p, err := start(t.Context(), "sleeper", []string{"WORD=started"}, "sh", "-c", `trap 'exit 0' TERM; echo $WORD; while :; do sleep 0.02; done`)
 	if err != nil {
 		t.Fatal(err)
 	}
