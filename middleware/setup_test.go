@@ -1,7 +1,6 @@
 package middleware_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -105,7 +104,7 @@ func TestSetupBadVariables(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var log bytes.Buffer
+			var log lockedBuffer
 			env := map[string]string{tt.name: tt.value, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 			tracing, err := middleware.Setup(context.Background(), middleware.Config{
 				Getenv: environment(env),
