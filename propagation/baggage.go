@@ -401,7 +401,7 @@ func addItems(b baggage.Baggage, items []item) (sum baggage.Baggage, all bool) {
 			return newBaggage(b, members), false
 		}
 		m, err := baggage.NewMemberRaw(it.key, it.value)
-		if err != nil { // not UTF-8
+		if err != nil { // a stricter OpenTelemetry than the one of go.mod
 			all = false
 			continue
 		}

@@ -3,6 +3,7 @@ package propagation
 import (
 	"bytes"
 	"net/http"
+	"net/url"
 	"reflect"
 	"regexp"
 	"slices"
@@ -306,4 +307,163 @@ func FuzzPropagator(f *testing.F) {
 			t.Errorf("the third hop writes %v, the fourth %v", hops[2], hops[3])
 		}
 	})
+}
+
+func FuzzParseOTSpanContext(f *testing.F) {
+	f.Add(lightStepD)
+	f.Add(lightStepC)
+	f.Add(zipkinText + ";cs;sr")
+	text := regexp.MustCompile(`^[0-9a-f]{16};[0-9a-f]{16};[0-9a-f]{16}(?:;(?:cs|sr|cr|ss))*$`)
+	zero := strings.Repeat("0", 16)
+	f.Fuzz(func(t *testing.T, v string) {
+		p, err := ParseOTSpanContext(v)
+		if strings.Contains(v, ";") && len(v) <= maxOTSpanContext { // O-Z6
+			want := text.MatchString(v) && v[:16] != zero && v[17:33] != zero
+			if got := err == nil; got != want {
+				t.Fatalf("ParseOTSpanContext(%q) accepted = %v (%v), want %v", v, got, err, want)
+			}
+		}
+		if err != nil {
+			checkHeaderError(t, err, v)
+			if !reflect.DeepEqual(p, Parsed{}) {
+				t.Errorf("ParseOTSpanContext = %+v beside an error", p)
+			}
+			return
+		}
+		if !p.SpanContext.IsValid() || len(p.Baggage) > maxBaggageMembers {
+			t.Fatalf("ParseOTSpanContext(%q) = %+v", v, p)
+		}
+		again, err := ParseOTSpanContext(string(AppendOTSpanContextText(nil, p)))
+		want := Parsed{SpanContext: p.SpanContext.WithTraceFlags(0), Sampling: Deferred, Parent: p.Parent, Annotations: p.Annotations}
+		if err != nil || !reflect.DeepEqual(again, want) {
+			t.Errorf("as text it is read back as %+v, %v, want %+v", again, err, want)
+		}
+		again, err = ParseOTSpanContext(string(AppendOTSpanContext(nil, p)))
+		want = Parsed{SpanContext: p.SpanContext, Baggage: p.Baggage}
+		if err != nil || !reflect.DeepEqual(again, want) {
+			t.Errorf("as LightStep has it, it is read back as %+v, %v, want %+v", again, err, want)
+		}
+	})
+}
+
+func FuzzOTTrace(f *testing.F) {
+	f.Add("463ac35c9f6413ad", "a2fb4a1d1a96d312", "true", "50% é")
+	f.Add("1", "2", "0", "%41+")
+	f.Add(traceHex, spanHex, "", "\xff")
+	traceIDs, spanIDs := regexp.MustCompile(`^[0-9a-fA-F]{1,32}$`), regexp.MustCompile(`^[0-9a-fA-F]{1,16}$`)
+	states := regexp.MustCompile(`^(?:|0|1|(?i:true|false))$`)
+	f.Fuzz(func(t *testing.T, traceID, spanID, sampled, value string) {
+		want := traceIDs.MatchString(traceID) && spanIDs.MatchString(spanID) && states.MatchString(sampled) &&
+			strings.Trim(traceID, "0") != "" && strings.Trim(spanID, "0") != ""
+		h := http.Header{"Ot-Tracer-Traceid": {traceID}, "Ot-Tracer-Spanid": {spanID}, "Ot-Tracer-Sampled": {sampled}, "Ot-Baggage-Key": {value}}
+		checkLegacy(t, OTTrace, h, want, value)
+	})
+}
+
+func FuzzJaeger(f *testing.F) {
+	f.Add("463ac35c9f6413ad48485a3953bb6124:a2fb4a1d1a96d312:0:1", "v", "a=1, b=2")
+	f.Add("1%3A2%3A0%3a3", "%41+", "=,,")
+	f.Add("", "", "debug=yes")
+	valid := regexp.MustCompile(`^([0-9a-fA-F]{1,32}):([0-9a-fA-F]{1,16}):[^:]*:[0-9a-fA-F]{1,2}$`)
+	f.Fuzz(func(t *testing.T, v, value, list string) {
+		plain := v
+		if p, err := url.PathUnescape(v); err == nil {
+			plain = p
+		}
+		m := valid.FindStringSubmatch(plain)
+		want := m != nil && len(v) <= maxEncodedUberTraceID && len(plain) <= maxUberTraceID && strings.Trim(m[1], "0") != "" && strings.Trim(m[2], "0") != ""
+		h := http.Header{"Uber-Trace-Id": {v}, "Uberctx-Key": {value}, "Jaeger-Baggage": {list}}
+		checkLegacy(t, Jaeger, h, want, "")
+	})
+}
+
+// checkLegacy reads h, writes what it says and reads that: the same, but for upper
+// halves of trace ids and keys that no header can name.
+func checkLegacy(t *testing.T, f Format, h http.Header, want bool, value string) {
+	t.Helper()
+	p := mustNew(t, Config{Extract: []Format{f}, Inject: []Format{f}, NoRequestID: true})
+	x := p.Read(otelprop.HeaderCarrier(h))
+	if got := x.SpanContext.IsValid(); got != want {
+		t.Fatalf("Read(%q) has a span context: %v, want %v; %v", h, got, want, x.Err)
+	}
+	if x.Err != nil {
+		checkSendable(t, "Err", strings.ReplaceAll(x.Err.Error(), "\n", " "))
+	}
+	if x.Baggage.Len() > maxBaggageMembers || len(baggageValue(x.Baggage, nil)) > maxBaggageBytes {
+		t.Errorf("baggage of %d members", x.Baggage.Len())
+	}
+	if !want {
+		return
+	}
+	if f == OTTrace && value != "" && !strings.ContainsAny(value, "%") && x.Err == nil && x.Baggage.Member("key").Value() != value {
+		t.Errorf("baggage %q is read as %q", value, x.Baggage.Member("key").Value())
+	}
+	out := http.Header{}
+	p.Inject(p.Extract(t.Context(), otelprop.HeaderCarrier(h)), otelprop.HeaderCarrier(out))
+	for name, lines := range out {
+		checkSendable(t, name, lines[0])
+	}
+	again := p.Read(otelprop.HeaderCarrier(out))
+	id, was := again.SpanContext.TraceID(), x.SpanContext.TraceID()
+	if len(out) > 0 && ([8]byte(id[8:]) != [8]byte(was[8:]) || again.SpanContext.SpanID() != x.SpanContext.SpanID() || again.SpanContext.TraceFlags() != x.SpanContext.TraceFlags() || again.Sampling != x.Sampling) {
+		t.Errorf("%v goes out as %v, which is read as %v, %v", x.SpanContext, out, again.SpanContext, again.Sampling)
+	}
+	if got := again.Baggage.Member("key").Value(); len(out) > 0 && got != x.Baggage.Member("key").Value() && x.Err == nil && x.Baggage.Member("Key").Key() == "" {
+		t.Errorf("baggage %q goes out as %v, which is read as %q", x.Baggage.Member("key").Value(), out, got)
+	}
+}
+
+func FuzzStrict(f *testing.F) {
+	f.Add(traceparent, "a=1", b3, "1", "2", "3", "true")
+	f.Add(strings.ToUpper(traceparent), "no member", b3[:49]+"-d-"+b3Parent, "0x1", "-2", "", "TRUE")
+	f.Add("", "", "0", "", "", "", "")
+	const id = `[0-9a-fA-F]{16}|0[xX][0-9a-fA-F]{14}`
+	w3c := regexp.MustCompile(`^[0-9a-fA-F]{2}-[0-9a-fA-F]{32}-[0-9a-fA-F]{16}-[0-9a-fA-F]{2}$`)
+	single := regexp.MustCompile(`^(?:[01d]|(?:` + id + `){1,2}-(?:` + id + `)(?:-[01d](?:-(?:` + id + `))?)?)$`)
+	number := regexp.MustCompile(`^(?:0[xX])?0*[0-9a-fA-F]{1,16}$`)
+	halves := regexp.MustCompile(`^(?:` + id + `){2}$`)
+	f.Fuzz(func(t *testing.T, tp, ts, b, traceID, spanID, parentID, sampled string) {
+		null := !w3c.MatchString(tp) || tp[3:35] == strings.Repeat("0", 32) || tp[36:52] == strings.Repeat("0", 16)
+		x := checkStrict(t, otelTracer, http.Header{"Traceparent": {tp}, "Tracestate": {ts}, "B3": {b}}, null)
+		if !null && (x.SpanContext.IsSampled() != (hexTable[tp[54]]&1 != 0) || x.Tracestate != ts && x.Err == nil) {
+			t.Errorf("traceparent %q, tracestate %q are read as %v, %q", tp, ts, x.SpanContext, x.Tracestate)
+		}
+		checkStrict(t, zipkinTracer, http.Header{"B3": {b}, "X-B3-Traceid": {traceID}}, !single.MatchString(b))
+		h := http.Header{"X-B3-Traceid": {traceID}, "X-B3-Spanid": {spanID}, "X-B3-Parentspanid": {parentID}, "X-B3-Sampled": {sampled}}
+		ids := len(traceID) == 32 && halves.MatchString(traceID) || len(traceID) != 32 && number.MatchString(traceID)
+		null = !ids || !number.MatchString(spanID) || parentID != "" && !number.MatchString(parentID)
+		if max(len(traceID), len(spanID), len(parentID)) > maxHexNumber {
+			return // Envoy reads any number of zeros
+		}
+		checkStrict(t, zipkinTracer, h, null)
+		h["Traceparent"] = []string{tp}
+		checkStrict(t, dualTracer, h, null)
+	})
+}
+
+// checkStrict holds that headers are refused as they should be, and that what a hop
+// sends on the next one reads alike.
+func checkStrict(t *testing.T, tracer []Format, h http.Header, null bool) Extraction {
+	t.Helper()
+	p := mustNew(t, Config{Extract: tracer, Inject: tracer, Strict: true, NoRequestID: true})
+	x := p.Read(otelprop.HeaderCarrier(h))
+	if x.Null != null {
+		t.Fatalf("%v: Read(%q).Null = %v (%v), want %v", tracer, h, x.Null, x.Err, null)
+	}
+	if x.Err != nil {
+		checkSendable(t, "Err", strings.ReplaceAll(x.Err.Error(), "\n", " "))
+	}
+	out := http.Header{}
+	p.Inject(p.Extract(t.Context(), otelprop.HeaderCarrier(h)), otelprop.HeaderCarrier(out))
+	if x.Null {
+		if len(out) > 0 || x.SpanContext.IsValid() {
+			t.Errorf("%v: of %q goes out %v", tracer, h, out)
+		}
+		return x
+	}
+	again := p.Read(otelprop.HeaderCarrier(out))
+	if again.Err != nil || !again.SpanContext.Equal(x.SpanContext) && x.Format != TraceContext || again.Parent != x.Parent && x.Sampling != Deferred && x.SpanContext.IsValid() {
+		t.Errorf("%v: %q, which is %+v, goes out as %v, which is read as %+v", tracer, h, x, out, again)
+	}
+	return x
 }

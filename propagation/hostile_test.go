@@ -71,14 +71,32 @@ func hostile() map[string]http.Header {
 		"x-request-id lines":         lines("a"),
 		"x-client-trace-id":          {fill("a")},
 		"x-client-trace-id lines":    lines(""),
+		"x-ot-span-context":          {fill("A")},
+		"x-ot-span-context text":     {fill(";")},
+		"x-ot-span-context varints":  {strings.Repeat("/", maxOTSpanContext)},
+		"x-ot-span-context pairs":    {message(strings.Repeat(field(1, ""), 380))},
+		"x-ot-span-context baggage":  {message(field(2, basic[:9]+strings.Repeat(field(4, ""), 370)))},
+		"x-ot-span-context codes":    {zipkinText + strings.Repeat(";cs", 324) + ";"},
+		"ot-tracer-traceid":          {fill("0")},
+		"ot-tracer-sampled":          {fill("t")},
+		"uber-trace-id":              {fill("%3A")},
+		"uber-trace-id of colons":    {strings.Repeat(":", maxUberTraceID)},
+		"jaeger-debug-id":            {fill("a")},
+		"jaeger-baggage":             {fill("a,")},
+		"jaeger-baggage of 8 KiB":    {strings.Repeat(",", maxBaggageBytes)},
+		"x-tenant":                   {fill("a")},
+		"x-tenant lines":             lines(""),
 	} {
 		key, _, _ := strings.Cut(name, " ")
 		h := http.Header{http.CanonicalHeaderKey(key): v}
 		if key == "tracestate" {
 			h["Traceparent"] = []string{traceparent}
 		}
-		if key == "x-b3-traceid" {
+		switch key {
+		case "x-b3-traceid":
 			h["X-B3-Spanid"] = []string{fill("1")}
+		case "ot-tracer-traceid", "ot-tracer-sampled":
+			h["Ot-Tracer-Spanid"] = []string{fill("1")}
 		}
 		sets[name] = h
 	}
@@ -90,9 +108,51 @@ func hostile() map[string]http.Header {
 // that it is the code's and not the machine's.
 func TestHostileCost(t *testing.T) {
 	const most, bytes = 50 * time.Microsecond, 4 << 10
-	p := mustNew(t, Config{})
-	for name, h := range hostile() {
-		cost(t, p, name, h, most, bytes)
+	every := []Format{TraceContext, B3, B3Multi, OTSpanContext, OTTrace, Jaeger, Baggage}
+	for config, cfg := range map[string]Config{
+		"default": {},
+		"all":     {Extract: every, Forward: []string{"x-tenant"}},
+		"strict":  {Extract: every, Forward: []string{"x-tenant"}, Strict: true},
+	} {
+		p := mustNew(t, cfg)
+		for name, h := range hostile() {
+			bytes := uint64(bytes)
+			if cfg.Strict && name == "tracestate comma lines" {
+				bytes += maxTracestateBytes // W-5: it is accepted as it came
+			}
+			cost(t, p, config+": "+name, h, most, bytes)
+		}
+	}
+}
+
+// TestPrefixCost holds what headers cost of which only a prefix is known: 30 ns a name
+// beside the 50 µs, and no memory for those that are not kept.
+func TestPrefixCost(t *testing.T) {
+	for _, tt := range []struct {
+		format Format
+		ids    http.Header
+		prefix string
+	}{
+		{OTTrace, headerSet("ot-tracer-traceid", "1", "ot-tracer-spanid", "2"), "Ot-Baggage-"},
+		{Jaeger, headerSet("uber-trace-id", "1:2:0:1"), "Uberctx-"},
+	} {
+		p := mustNew(t, Config{Extract: []Format{tt.format}})
+		for name, value := range map[string]string{"refused": "\xff", "too long": strings.Repeat("v", maxBaggageBytes), "another prefix": "v", "escapes": strings.Repeat("%20", 40)} {
+			h := tt.ids.Clone()
+			prefix := tt.prefix
+			if name == "another prefix" {
+				prefix = "X" + prefix
+			}
+			const names = 30000
+			for i := range names {
+				h[fmt.Sprintf("%s%06d", prefix, i)] = []string{value}
+			}
+			bytes := uint64(4 << 10)
+			if name == "escapes" {
+				bytes = 64 << 10 // for 64 entries that are kept
+			}
+			cost(t, p, tt.format.String()+" "+name, h, 50*time.Microsecond+names*30*time.Nanosecond, bytes)
+		}
 	}
 }
 

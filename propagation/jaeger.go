@@ -1,6 +1,7 @@
 package propagation
 
 import (
+	"net/url"
 	"strings"
 
 	otelprop "go.opentelemetry.io/otel/propagation"
@@ -59,7 +60,9 @@ func (p *Parsed) parseJaeger(v string) (offset int, rule string) {
 		return maxEncodedUberTraceID, ruleJaegerLen
 	}
 	if strings.IndexByte(v, '%') >= 0 {
-		v, _ = unescape(v, false)
+		if plain, err := url.PathUnescape(v); err == nil {
+			v = plain
+		}
 	}
 	if len(v) > maxUberTraceID {
 		return maxUberTraceID, ruleJaegerLen

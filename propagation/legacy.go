@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	otelprop "go.opentelemetry.io/otel/propagation"
 
@@ -32,7 +33,7 @@ func (l *legacyBaggage) add(header, key, value string, plus bool) bool {
 		l.cut = true
 		return false
 	}
-	if v, ok := unescape(value, plus); ok {
+	if v, ok := unescape(value, plus); ok && utf8.ValidString(v) {
 		l.items = append(l.items, item{key, v})
 	} else {
 		l.cut = true
@@ -71,25 +72,32 @@ func (l *legacyBaggage) addFirst(prefix *headers.Name, first *firstItems, plus b
 	}
 }
 
-// readList reads a jaeger-baggage: key=value, key=value.
+// readList reads a jaeger-baggage: key=value, key=value. What is no pair is skipped.
 func (l *legacyBaggage) readList(v string) {
 	if len(v) > maxBaggageBytes {
 		l.header, l.cut = jaegerBaggageHeader.Lower, true
 		return
 	}
-	for v != "" {
-		var entry string
-		entry, v, _ = strings.Cut(v, ",")
-		if key, value, ok := strings.Cut(entry, "="); ok {
-			from, to := trimOWS(key, 0, len(key))
-			if from == to {
-				continue
-			}
-			vf, vt := trimOWS(value, 0, len(value))
-			if !l.add(jaegerBaggageHeader.Lower, key[from:to], value[vf:vt], true) {
-				break
+	seen := 0
+	for at := 0; at < len(v); at++ {
+		end, eq := at, -1
+		for ; end < len(v) && v[end] != ','; end++ {
+			if v[end] == '=' && eq < 0 {
+				eq = end
 			}
 		}
+		if eq >= 0 {
+			if seen++; seen > maxBaggageMembers {
+				l.header, l.cut = jaegerBaggageHeader.Lower, true
+				return
+			}
+			kf, kt := trimOWS(v, at, eq)
+			vf, vt := trimOWS(v, eq+1, end)
+			if kf < kt && !l.add(jaegerBaggageHeader.Lower, v[kf:kt], v[vf:vt], true) {
+				return
+			}
+		}
+		at = end
 	}
 }
 

@@ -2,9 +2,11 @@ package propagation
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
+	otelprop "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -144,5 +146,54 @@ func TestTracestateTooLong(t *testing.T) {
 	}
 	if !strings.HasPrefix(got, "k0"+strings.Repeat("k", 100)) || strings.Contains(got, "k30k") {
 		t.Errorf("tracestateValue = %.40q…, want the first long members and not the last", got)
+	}
+}
+
+// TestTracestateLevel2 sends members on that no TraceState can hold, while nobody
+// changes the TraceState that stands for them.
+func TestTracestateLevel2(t *testing.T) {
+	const came = "1st=1 ,foo=2,\tfoo@=3,, a@b@c=4,foo=5"
+	const whole = "1st=1,foo=2,foo@=3,a@b@c=4"
+	p := mustNew(t, Config{Inject: []Format{TraceContext}, NoRequestID: true})
+	ctx := p.Extract(t.Context(), otelprop.HeaderCarrier(headerSet("traceparent", traceparent, "tracestate", came)))
+	x := p.Read(otelprop.HeaderCarrier(headerSet("traceparent", traceparent, "tracestate", came)))
+	if x.Tracestate != whole || x.SpanContext.TraceState().String() != "foo=2" || x.Err != nil {
+		t.Errorf("Read: tracestate %q, TraceState %q, %v, want %q, foo=2", x.Tracestate, x.SpanContext.TraceState(), x.Err, whole)
+	}
+	for _, tt := range []struct {
+		name string
+		sc   trace.SpanContext
+		want string // "" wants no header
+	}{
+		{"the caller's span", remote(t, traceHex, spanHex, 1, "foo=2"), whole},
+		{"a child", remote(t, traceHex, b3Span, 1, "foo=2").WithRemote(false), whole},
+		{"a child with a member of its own", remote(t, traceHex, b3Span, 1, "own=0,foo=2"), "own=0,foo=2"},
+		{"a child with another value", remote(t, traceHex, b3Span, 1, "foo=3"), "foo=3"},
+		{"a child without", remote(t, traceHex, b3Span, 1, ""), ""},
+		{"a new trace", remote(t, b3Trace128, b3Span, 1, "foo=2"), "foo=2"},
+	} {
+		out := headerSet("tracestate", "stale=1")
+		p.Inject(trace.ContextWithSpanContext(ctx, tt.sc), otelprop.HeaderCarrier(out))
+		if got := out.Get("tracestate"); got != tt.want {
+			t.Errorf("%s: tracestate %q, want %q", tt.name, got, tt.want)
+		}
+	}
+
+	// Nothing that a TraceState could hold.
+	ctx = p.Extract(t.Context(), otelprop.HeaderCarrier(headerSet("traceparent", traceparent, "tracestate", "foo@=1")))
+	out := http.Header{}
+	p.Inject(ctx, otelprop.HeaderCarrier(out))
+	if got := out.Get("tracestate"); got != "foo@=1" {
+		t.Errorf("tracestate %q, want foo@=1", got)
+	}
+	p.Inject(trace.ContextWithSpanContext(ctx, remote(t, b3Trace128, b3Span, 1, "")), otelprop.HeaderCarrier(out))
+	if got, ok := out["Tracestate"]; ok {
+		t.Errorf("a new trace has tracestate %q", got)
+	}
+
+	// A traceparent that loses has no say.
+	x = mustNew(t, Config{Extract: []Format{B3, TraceContext}}).Read(otelprop.HeaderCarrier(headerSet("b3", b3, "traceparent", traceparent, "tracestate", came)))
+	if x.Tracestate != "" || x.Format != B3 {
+		t.Errorf("behind b3: %+v", x)
 	}
 }

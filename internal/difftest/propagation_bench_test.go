@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/contrib/propagators/b3"
+	"go.opentelemetry.io/contrib/propagators/jaeger"
+	"go.opentelemetry.io/contrib/propagators/ot"
 	"go.opentelemetry.io/otel/baggage"
 	otelprop "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -32,18 +34,38 @@ const (
 	benchTraceparent = "00-" + benchTrace + "-" + benchSpan + "-01"
 )
 
+// plainID carries x-request-id in the plainest way: a context value, unchecked.
+type plainID struct{}
+
+func (plainID) Inject(ctx context.Context, c otelprop.TextMapCarrier) {
+	if id, ok := ctx.Value(plainID{}).(string); ok {
+		c.Set("x-request-id", id)
+	}
+}
+
+func (plainID) Extract(ctx context.Context, c otelprop.TextMapCarrier) context.Context {
+	if id := c.Get("x-request-id"); id != "" {
+		return context.WithValue(ctx, plainID{}, id)
+	}
+	return ctx
+}
+
+func (plainID) Fields() []string { return []string{"x-request-id"} }
+
 // BenchmarkPropagation measures package propagation beside what it stands in for:
 //
 //	go test ./internal/difftest -run '^$' -bench Propagation
 //
 // A line is one scenario: nanoseconds and allocations of each side, and the ratio of
 // the times. A time is the least of many short batches that the sides take in turn, so
-// that a busy machine slows both or neither. "traceparent and id" of the reference
-// leaves the id out, for it has none.
+// that a busy machine slows both or neither. "and id" of the reference has the id by
+// plainID, since OpenTelemetry has nothing for it.
 func BenchmarkPropagation(b *testing.B) {
 	single, multi := b3.New(b3.WithInjectEncoding(b3.B3SingleHeader)), b3.New(b3.WithInjectEncoding(b3.B3MultipleHeader))
 	w3c := otelprop.TraceContext{}
 	stock := otelprop.NewCompositeTextMapPropagator(w3c, otelprop.Baggage{})
+	stockID := otelprop.NewCompositeTextMapPropagator(w3c, otelprop.Baggage{}, plainID{})
+	fourID := otelprop.NewCompositeTextMapPropagator(w3c, b3.New(), otelprop.Baggage{}, plainID{})
 	four := otelprop.NewCompositeTextMapPropagator(w3c, b3.New(), otelprop.Baggage{})
 	all, err := propagation.New(propagation.Config{})
 	if err != nil {
@@ -58,6 +80,8 @@ func BenchmarkPropagation(b *testing.B) {
 	withBaggage := usual("baggage", "customer=123,session=a%20b,request=7;p=1")
 	b3Single := usual("b3", benchTrace+"-"+benchSpan+"-1")
 	b3Multi := usual("x-b3-traceid", benchTrace, "x-b3-spanid", benchSpan, "x-b3-sampled", "1")
+	otTrace := usual("ot-tracer-traceid", benchTrace[16:], "ot-tracer-spanid", benchSpan, "ot-tracer-sampled", "true")
+	uber := usual("uber-trace-id", benchTrace+":"+benchSpan+":0:1")
 
 	extract := func(p otelprop.TextMapPropagator, h otelprop.HeaderCarrier) func() {
 		return func() { p.Extract(context.Background(), h) }
@@ -83,6 +107,7 @@ func BenchmarkPropagation(b *testing.B) {
 		}
 	}
 	idCtx := all.Extract(context.Background(), withID)
+	stockIDCtx := stockID.Extract(context.Background(), withID)
 	spanCtx := w3c.Extract(context.Background(), traceparent)
 	bagCtx := otelprop.Baggage{}.Extract(context.Background(), withBaggage)
 	if !trace.SpanContextFromContext(spanCtx).IsValid() || baggage.FromContext(bagCtx).Len() != 3 {
@@ -97,7 +122,7 @@ func BenchmarkPropagation(b *testing.B) {
 		{"Read/traceparent/all formats", read(all, traceparent), extract(four, traceparent)},
 		{"Read/traceparent/TraceContext", read(ours(propagation.TraceContext), traceparent), extract(w3c, traceparent)},
 		{"Extract/traceparent/TraceContext", extract(ours(propagation.TraceContext), traceparent), extract(w3c, traceparent)},
-		{"Extract/traceparent and id/all formats", extract(all, withID), extract(four, withID)},
+		{"Extract/traceparent and id/all formats", extract(all, withID), extract(fourID, withID)},
 		{"Extract/tracestate/TraceContext", extract(ours(propagation.TraceContext), withState), extract(w3c, withState)},
 		{"Extract/b3/B3", extract(ours(propagation.B3), b3Single), extract(single, b3Single)},
 		{"Read/b3/B3", read(ours(propagation.B3), b3Single), extract(single, b3Single)},
@@ -105,9 +130,14 @@ func BenchmarkPropagation(b *testing.B) {
 		{"Read/x-b3/B3Multi", read(ours(propagation.B3Multi), b3Multi), extract(multi, b3Multi)},
 		{"Extract/baggage/Baggage", extract(ours(propagation.Baggage), withBaggage), extract(otelprop.Baggage{}, withBaggage)},
 		{"Inject/traceparent/TraceContext", inject(ours(propagation.TraceContext), spanCtx), inject(w3c, spanCtx)},
-		{"Inject/traceparent and id/default", inject(all, idCtx), inject(stock, idCtx)},
+		{"Extract/ot-tracer/OTTrace", extract(ours(propagation.OTTrace), otTrace), extract(ot.OT{}, otTrace)},
+		{"Extract/uber-trace-id/Jaeger", extract(ours(propagation.Jaeger), uber), extract(jaeger.Jaeger{}, uber)},
+		{"Inject/traceparent/default", inject(all, spanCtx), inject(stock, spanCtx)},
+		{"Inject/traceparent and id/default", inject(all, idCtx), inject(stockID, stockIDCtx)},
 		{"Inject/b3/B3", inject(ours(propagation.B3), spanCtx), inject(single, spanCtx)},
 		{"Inject/x-b3/B3Multi", inject(ours(propagation.B3Multi), spanCtx), inject(multi, spanCtx)},
+		{"Inject/ot-tracer/OTTrace", inject(ours(propagation.OTTrace), spanCtx), inject(ot.OT{}, spanCtx)},
+		{"Inject/uber-trace-id/Jaeger", inject(ours(propagation.Jaeger), spanCtx), inject(jaeger.Jaeger{}, spanCtx)},
 		{"Inject/baggage/Baggage", inject(ours(propagation.Baggage), bagCtx), inject(otelprop.Baggage{}, bagCtx)},
 	} {
 		b.Run(s.name, func(b *testing.B) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,9 +23,17 @@ import (
 )
 
 var (
-	propagationSets = flag.Int("propagation.sets", 20000, "sets of headers that each comparison of propagators generates")
+	propagationSets = flag.Int("propagation.sets", usualSets(), "sets of headers that each comparison of propagators generates")
 	propagationSeed = flag.Uint64("propagation.seed", 1, "seed of the generated headers; 0 takes a random one")
 )
+
+// usualSets is a million with MESHTRACE_LONG=1 in the environment.
+func usualSets() int {
+	if os.Getenv("MESHTRACE_LONG") == "1" {
+		return 1000000
+	}
+	return 20000
+}
 
 // difference is one way in which package propagation departs from the reference, and
 // the clause that makes it. repair rewrites the headers so that the reference, given
