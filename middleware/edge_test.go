@@ -258,7 +258,7 @@ func TestEdgeContext(t *testing.T) {
 // TestEdgeSpoof: strangers who ask for traces by every header there is cost at most
 // the budget, and nothing of theirs goes on.
 func TestEdgeSpoof(t *testing.T) {
-	const requests, budget = 20000, 10
+	const requests, budget = 100000, 10
 	tracing, rec, serve := edgeSetup(t, Config{
 		Edge:     &Edge{Internal: ten, ForcedPerSecond: budget},
 		Sampling: samplingOff,
