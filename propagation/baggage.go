@@ -419,25 +419,30 @@ func newBaggage(b baggage.Baggage, members []baggage.Member) baggage.Baggage {
 	return b
 }
 
-// firstItems keeps of the items that are added those 64 whose keys come first.
+// firstItems keeps of the items that are added those 64 whose keys come first, in
+// their order.
 type firstItems struct {
-	list [maxBaggageMembers]item
-	n    int
+	list []item
 	more bool // some were left out
 }
 
 func (f *firstItems) add(key, value string) {
-	if f.n == len(f.list) {
+	n := len(f.list)
+	if n == maxBaggageMembers {
 		f.more = true
-		if key >= f.list[f.n-1].key {
+		if n--; key >= f.list[n].key {
 			return
 		}
-		f.n--
+		f.list = f.list[:n]
 	}
-	at, _ := slices.BinarySearchFunc(f.list[:f.n], key, func(it item, key string) int { return cmp.Compare(it.key, key) })
-	copy(f.list[at+1:f.n+1], f.list[at:f.n])
-	f.list[at] = item{key, value}
-	f.n++
+	switch cap(f.list) {
+	case 0:
+		f.list = make([]item, 0, 8)
+	case n: // at once, since somebody sends many
+		f.list = append(make([]item, 0, maxBaggageMembers), f.list...)
+	}
+	at, _ := slices.BinarySearchFunc(f.list, key, func(it item, key string) int { return cmp.Compare(it.key, key) })
+	f.list = slices.Insert(f.list, at, item{key, value})
 }
 
 // unescape decodes percent-encoded bytes, and with plus a "+" as space; where an escape

@@ -111,3 +111,53 @@ func ExampleAppendTraceparent() {
 	// 00-0000000000000000463ac35c9f6413ad-a2fb4a1d1a96d312-01
 	// ""
 }
+
+// A Go gateway in the place of an Envoy with the Zipkin tracer: a request with a b3 is
+// answered with b3, and a broken one makes no span.
+func ExampleConfig_strict() {
+	zipkin := []propagation.Format{propagation.B3, propagation.B3Multi}
+	p, err := propagation.New(propagation.Config{Extract: zipkin, Inject: zipkin, Strict: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, b3 := range []string{"463ac35c9f6413ad-a2fb4a1d1a96d312-d", "what?"} {
+		in, out := otelprop.MapCarrier{"b3": b3}, otelprop.MapCarrier{}
+		p.Inject(p.Extract(context.Background(), in), out)
+		fmt.Println(p.Read(in).Null, out)
+	}
+	// Output:
+	// false map[b3:463ac35c9f6413ad-a2fb4a1d1a96d312-1]
+	// true map[]
+}
+
+// The name of a tenant travels from request to request.
+func ExampleConfig_forward() {
+	p, err := propagation.New(propagation.Config{Forward: []string{"x-tenant"}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	out := otelprop.MapCarrier{}
+	p.Inject(p.Extract(context.Background(), otelprop.MapCarrier{"x-tenant": "blue", "cookie": "secret"}), out)
+	fmt.Println(out)
+
+	_, err = propagation.New(propagation.Config{Forward: []string{"connection"}})
+	fmt.Println(err)
+	// Output:
+	// map[x-tenant:blue]
+	// propagation: Config.Forward[0] is "connection": it belongs to one connection or message and cannot travel on
+}
+
+func ExampleParseOTSpanContext() {
+	for _, v := range []string{
+		"EigJOjioEaYHBgcRNmifUO7/xlgYASISCgdjaGVja2VkEgdiYWdnYWdl", // Envoy 1.6 to 1.23, LightStep
+		"25c6f38dd0600e79;56707c7b3e1092af;c49193ea42335d1c;cs",    // Envoy 1.3 to 1.5, Zipkin
+	} {
+		p, err := propagation.ParseOTSpanContext(v)
+		fmt.Println(p.SpanContext.TraceID(), p.SpanContext.IsSampled(), p.Sampling, p.Baggage, p.Parent, p.Annotations, err)
+	}
+	// Output:
+	// 0000000000000000070607a611a8383a true unstated map[checked:baggage] 0000000000000000  <nil>
+	// 000000000000000025c6f38dd0600e79 false deferred map[] c49193ea42335d1c cs <nil>
+}

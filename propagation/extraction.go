@@ -34,8 +34,9 @@ type Extraction struct {
 	// Parent is the parent of the caller's span where the format says it, as B3 does;
 	// zero when there is none.
 	Parent trace.SpanID
-	// Tracestate is the tracestate to send on in the place of SpanContext's, which
-	// cannot hold all of it; "" where it can.
+	// Tracestate is what goes on as tracestate in the place of SpanContext's, while
+	// nobody changes that: all members where it cannot hold some of them, and with
+	// Config.Strict the header as it came. "" otherwise.
 	Tracestate string
 	// Baggage is what baggage headers hold, and x-ot-span-context, ot-baggage-* and
 	// uberctx-* of the span's trace, where the formats that have them are read; of
@@ -43,7 +44,7 @@ type Extraction struct {
 	// when there is none.
 	Baggage baggage.Baggage
 	// Forward are the headers of Config.Forward, in the spelling of http.Header; nil
-	// when none came. The slices are the carrier's and not to be written.
+	// when none came. Whoever puts it into a context no longer writes it.
 	Forward http.Header
 	// Err joins a *HeaderError for each header that was refused, nil when none was.
 	Err error

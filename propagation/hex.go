@@ -22,19 +22,45 @@ var hexTable = [256]byte{
 const hexDigits = "0123456789abcdef"
 
 // decodeHex reads the first 16 digits of s into dst and reports whether all of them
-// are there and of class. The size is fixed so that it is checked once and not for
-// every digit.
+// are there and of class. Eight are read at once, which every request pays for.
 func decodeHex(dst *[8]byte, s string, class byte) bool {
 	if len(s) < 16 {
 		return false
 	}
-	all := class
-	for i := range dst {
-		hi, lo := hexTable[s[2*i]], hexTable[s[2*i+1]]
-		dst[i] = hi<<4 | lo&0xf
-		all &= hi & lo
+	hi, ok := number(load8(s), class)
+	lo, ok2 := number(load8(s[8:]), class)
+	binary.BigEndian.PutUint64(dst[:], hi<<32|lo)
+	return ok && ok2
+}
+
+// load8 returns the first 8 bytes of s, the first in the highest byte.
+func load8(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0])<<56 | uint64(s[1])<<48 | uint64(s[2])<<40 | uint64(s[3])<<32 |
+		uint64(s[4])<<24 | uint64(s[5])<<16 | uint64(s[6])<<8 | uint64(s[7])
+}
+
+const everyByte = 0x0101010101010101
+
+// number returns the number that the 8 bytes of w are as digits, false when one of
+// them is not of class.
+func number(w uint64, class byte) (n uint64, ok bool) {
+	letters := w >> 6 & everyByte
+	if class == anyHex {
+		w |= letters << 5 // to lower case
 	}
-	return all != 0
+	n = w&(0x0f*everyByte) + letters*9
+	// What is no digit would not be written as it is.
+	ok = n&(0xf0*everyByte) == 0 && asDigits(n) == w
+	n = (n | n>>4) & 0x00ff00ff00ff00ff
+	n = (n | n>>8) & 0x0000ffff0000ffff
+	return (n | n>>16) & 0xffffffff, ok
+}
+
+// asDigits returns the digits of numbers below 16, one a byte.
+func asDigits(n uint64) uint64 {
+	letters := (n + 6*everyByte) >> 4 & everyByte
+	return n + '0'*everyByte + letters*('a'-'0'-10)
 }
 
 // decodeTraceID reads the first 32 digits of s into dst likewise.
@@ -46,8 +72,19 @@ func decodeTraceID(dst *trace.TraceID, s string, class byte) bool {
 // decodePadded reads 1 to 2*len(dst) digits of either case, those that are missing in
 // front being zeros. Otherwise it is false, and where.
 func decodePadded(dst []byte, s string) (at int, ok bool) {
-	if s == "" || len(s) > 2*len(dst) {
+	switch {
+	case s == "" || len(s) > 2*len(dst):
 		return min(len(s), 2*len(dst)), false
+	case len(s) == 16:
+		if !decodeHex((*[8]byte)(dst[len(dst)-8:]), s, anyHex) {
+			return notHex(s, anyHex), false
+		}
+		return 0, true
+	case len(s) == 32:
+		if !decodeTraceID((*trace.TraceID)(dst), s, anyHex) {
+			return notHex(s, anyHex), false
+		}
+		return 0, true
 	}
 	for i := range len(s) {
 		d := hexTable[s[i]]
@@ -101,9 +138,8 @@ func putHex(dst []byte, id []byte) {
 func digits(n uint64) uint64 {
 	n = (n<<16 | n) & 0x0000ffff0000ffff
 	n = (n<<8 | n) & 0x00ff00ff00ff00ff
-	n = (n<<4 | n) & 0x0f0f0f0f0f0f0f0f // one digit a byte
-	letters := (n + 0x0606060606060606) >> 4 & 0x0101010101010101
-	return n + 0x3030303030303030 + letters*('a'-'0'-10)
+	n = (n<<4 | n) & 0x0f0f0f0f0f0f0f0f
+	return asDigits(n)
 }
 
 // appendHex appends src, of 8 or 16 bytes, in lower case.

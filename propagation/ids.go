@@ -37,13 +37,12 @@ func writeIDs(s *reqctx.State, k *sink) {
 // sendable reports whether s has no control byte. A program may put any string into
 // a context, and requestid.Policy may keep an id of any bytes.
 func sendable(s string) bool {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	const tops = 0x80 * everyByte
 	for ; len(s) >= 8; s = s[8:] {
-		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
-			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
-		del := w ^ 0x7f*ones
+		w := load8(s)
+		del := w ^ 0x7f*everyByte
 		// Bytes below the space, and those that are zero in del.
-		if (w-' '*ones)&^w&tops|(del-ones)&^del&tops != 0 {
+		if (w-' '*everyByte)&^w&tops|(del-everyByte)&^del&tops != 0 {
 			return false
 		}
 	}

@@ -65,7 +65,7 @@ func (l *legacyBaggage) addFirst(prefix *headers.Name, first *firstItems, plus b
 	if first.more {
 		l.header, l.cut = prefix.Lower, true
 	}
-	for _, it := range first.list[:first.n] {
+	for _, it := range first.list {
 		if !l.add(prefix.Lower, strings.ToLower(it.key), it.value, plus) {
 			break
 		}

@@ -45,11 +45,11 @@ type State struct {
 	// B3Parent is the parent of the caller's span, B3's ParentSpanId; zero when
 	// there is none.
 	B3Parent trace.SpanID
-	// Tracestate is the header as it came, where Remote's TraceState does not hold all
-	// of it; "" otherwise. It goes on in the place of that TraceState.
+	// Tracestate is what goes on in the place of Remote's TraceState, which cannot hold
+	// all of it, while nobody changes that; "" otherwise.
 	Tracestate string
 	// Forward are further headers that travel on, in the spelling of http.Header;
-	// nil when there are none. The slices are the carrier's: nobody writes them.
+	// nil when there are none. Nobody writes it.
 	Forward http.Header
 	// TraceID is the id that a new trace is to have; zero leaves it to the provider.
 	// The decision may rest on it, and is made before the span exists.
