@@ -59,7 +59,13 @@ const (
 
 	ruleEnvoyZero       = "OpenTelemetry, SpanContext: ids are not all zero"
 	ruleEnvoyTracestate = "Trace Context, tracestate limits: here at most 8192 bytes over all lines, no control bytes but tab"
+	ruleEnvoyLines      = "Envoy, max_headers_count: at most 100 lines"
 )
+
+// maxEnvoyLines is how many header lines Envoy takes of a request where nothing else is
+// set (core.v3.HttpProtocolOptions.max_headers_count). To join thousands costs more than
+// the request they came with.
+const maxEnvoyLines = 100
 
 // readEnvoy reads what t reads.
 func (x *Extraction) readEnvoy(src *headers.Source, t envoyTracer) {
@@ -163,6 +169,9 @@ func parseEnvoyTraceparent(v string, c *trace.SpanContextConfig) (offset int, ru
 // came, joined with commas, empty ones included (W-5). Limits of size and what no
 // header may hold are ours; Envoy has them for requests as a whole.
 func rawTracestate(lines []string) (ts trace.TraceState, raw string, f fault) {
+	if len(lines) > maxEnvoyLines {
+		return ts, "", fault{tracestateHeader.Lower, lines[maxEnvoyLines], 0, ruleEnvoyLines}
+	}
 	size := len(lines) - 1
 	for _, l := range lines {
 		if size += len(l); size > maxTracestateBytes || !fieldValue(l) {

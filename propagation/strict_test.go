@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,6 +73,10 @@ func TestStrictRead(t *testing.T) {
 			want: remote(t, traceHex, spanHex, 1, "a=1,b=2"), format: TraceContext, raw: "a=1,,b=2"},
 		{name: "tracestate of 8,193 bytes", formats: otelTracer, in: headerSet("traceparent", traceparent, "tracestate", strings.Repeat("x", 8193)),
 			want: remote(t, traceHex, spanHex, 1, ""), format: TraceContext, header: "tracestate", rule: ruleEnvoyTracestate},
+		{name: "tracestate of 101 lines", formats: otelTracer, in: http.Header{"Traceparent": {traceparent}, "Tracestate": slices.Repeat([]string{"a=1"}, 101)},
+			want: remote(t, traceHex, spanHex, 1, ""), format: TraceContext, header: "tracestate", rule: ruleEnvoyLines},
+		{name: "tracestate of 100 lines", formats: otelTracer, in: http.Header{"Traceparent": {traceparent}, "Tracestate": slices.Repeat([]string{""}, 100)},
+			want: remote(t, traceHex, spanHex, 1, ""), format: TraceContext, raw: strings.Repeat(",", 99)},
 		{name: "tracestate with a control byte", formats: otelTracer, in: headerSet("traceparent", traceparent, "tracestate", "a=\x7f"),
 			want: remote(t, traceHex, spanHex, 1, ""), format: TraceContext, header: "tracestate", rule: ruleEnvoyTracestate},
 		{name: "b3 is not the OpenTelemetry tracer's", formats: otelTracer, in: headerSet("b3", b3)},
