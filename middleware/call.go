@@ -99,6 +99,7 @@ type Call struct {
 	server   bool
 	owned    bool // the span was started by this call, not by one around it
 	rpc      bool // method is gRPC's
+	named    bool // the name is not the route's to change
 	ended    bool
 	kind     trace.SpanKind
 	method   string
@@ -112,6 +113,7 @@ type serverCall struct {
 	reqctx.State
 	Call
 	origin   origin
+	gateway  *proxied // nil in a service
 	untraced untracedSpan
 	remote   untracedSpan
 }
@@ -193,6 +195,9 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	s.ClientTraceID, s.HasClientTraceID, s.ForceTrace = ids.ClientTrace, ids.HasClientTrace, ids.Force
 	c.Call = Call{tracing: t, state: s, server: true, owned: true, method: in.Method, route: in.Route.Pattern, client: c.origin.client, rpc: strings.HasPrefix(in.Method, "/")}
 	c.kind = kindOr(in.Kind, trace.SpanKindServer)
+	if t.role == Gateway {
+		c.gateway = new(proxied)
+	}
 	id := t.decide(in, c, parent, ids.Request)
 
 	if c.decision.Write {
@@ -205,6 +210,9 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 		Reason: uint8(c.decision.Reason),
 		Why:    uint8(c.decision.Why),
 	})
+	if c.gateway != nil {
+		c.decorate(in.Route.Decorator, &src)
+	}
 	if ext.Baggage.Len() > 0 {
 		// Below the request's node, so that the state needs no second context.
 		s.Context = baggage.ContextWithBaggage(ctx, ext.Baggage)
@@ -274,7 +282,11 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.S
 		ctx = trace.ContextWithSpan(s, &c.remote)
 	}
 	name := in.Name
-	if name == "" {
+	switch {
+	case name != "":
+	case c.gateway != nil:
+		name = t.defaultName("")
+	default:
 		name = in.Method
 	}
 	opts := startKind[c.kind]
@@ -303,8 +315,22 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.S
 		c.span.SetAttributes(attrs.list...)
 	}
 	attrs.put()
+	c.rename(in.Route.Decorator)
 	s.Span = c.span
 	return ctx
+}
+
+// rename gives the span the name that a decorator or a gateway's peer has for it. The
+// sampler was asked by the first one.
+func (c *serverCall) rename(d span.Decorator) {
+	name := d.Operation
+	if c.gateway != nil {
+		name = c.gateway.operation
+	}
+	c.named = name != "" || c.gateway != nil
+	if name != "" {
+		c.Call.span.SetName(name)
+	}
 }
 
 // untracedContext makes the span context of a request that is not traced: it
@@ -412,7 +438,9 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 	attrs := c.tracing.attrs()
 	if route != "" && !c.rpc {
 		route = semconv.Cut(semconv.Route(route), maxPath)
-		c.span.SetName(span.HTTPName(c.method, route))
+		if !c.named {
+			c.span.SetName(span.HTTPName(c.method, route))
+		}
 		attrs.add(semconv.HTTPRoute.String(route))
 	}
 	if o.HTTPStatus != 0 {

@@ -59,6 +59,9 @@ type Config struct {
 	// it the server span's own context goes upstream (T-20, T-21). A service always
 	// has client spans.
 	SpawnUpstreamSpan bool
+	// Direction is which way the requests of a gateway go: it names their spans and tells
+	// who may rename them (N-1 to N-13). A service has no use for it.
+	Direction Direction
 	// Proxy is what a gateway says of itself; a service has no use for it.
 	Proxy Proxy
 	// Edge tells strangers from the mesh; nil trusts what arrives.
@@ -135,9 +138,12 @@ type Proxy struct {
 
 // Route is what is known of a request's route before its span starts.
 type Route struct {
-	// Pattern is the route, such as "/carts/{id}"; "" is unknown. It names the span
-	// unless span.SetRoute does.
+	// Pattern is the route, such as "/carts/{id}"; "" is unknown. It names the span of
+	// a service unless span.SetRoute or Decorator does.
 	Pattern string
+	// Decorator names the span of the route's requests. In a gateway the peer that the
+	// direction calls for may overrule it by x-envoy-decorator-operation (N-13).
+	Decorator span.Decorator
 	// Sampling are the shares of this route, in the place of those of the Config, all
 	// three (D-5); nil for none of its own.
 	Sampling *sampler.Shares
@@ -175,6 +181,9 @@ func (cfg *Config) check() error {
 	}
 	if cfg.Role > Gateway {
 		errs = append(errs, fmt.Errorf("middleware: Config.Role=%v: allowed is Service or Gateway", cfg.Role))
+	}
+	if cfg.Direction > Egress {
+		errs = append(errs, fmt.Errorf("middleware: Config.Direction=%v: allowed is Ingress or Egress", cfg.Direction))
 	}
 	if cfg.Edge != nil {
 		errs = append(errs, cfg.Edge.check())

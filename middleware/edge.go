@@ -339,6 +339,7 @@ func (c *serverCall) editGateway(e *headerEdit) {
 			}
 		}
 	}
+	c.editOperation(e)
 	if t.edge != nil && !t.edge.Inner && !t.proxy.KeepForwardedFor && c.State.Peer.IsValid() { // ED-8
 		own := c.State.Peer
 		if own == loopback && t.proxy.Address.IsValid() {

@@ -61,6 +61,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Method:  r.Method,
 	}
 	c.incoming.health = t.health.match(r.URL.Path)
+	if t.role == Gateway {
+		c.incoming.Name, c.incoming.Kind = t.defaultName(r.Host), t.serverKind()
+	}
 	if t.route != nil {
 		c.incoming.Route = t.route(r)
 	}
@@ -73,6 +76,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	_, respond := c.ResponseID()
+	respond = respond || c.answersOperation()
 	recording := c.Call.span.IsRecording()
 	if !recording && !respond {
 		// Nothing to learn from the response, so it needs no wrapper.
@@ -83,15 +87,22 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.describe(r)
 	}
 	if respond {
-		c.recorder.BeforeHeader = c.setResponseID
+		c.recorder.BeforeHeader = c.respond
 	}
 	c.recorder.Init(w)
 	h.serve(c, c.recorder.Wrap(), r2)
 }
 
-// setResponseID puts the request id into the response, in place of the handler's
-// own (RID-18, RID-19).
-func (c *httpCall) setResponseID(h http.Header) { h.Set(requestid.Header, string(c.Call.RequestID())) }
+// respond edits the header of the response before it goes out: the request id stands
+// in the place of the handler's own (RID-18, RID-19).
+func (c *httpCall) respond(h http.Header) {
+	if id, ok := c.ResponseID(); ok {
+		h.Set(requestid.Header, string(id))
+	}
+	if c.gateway != nil {
+		c.respondOperation(h)
+	}
+}
 
 // serve runs the handler and ends the call, also when the handler panics.
 func (h *handler) serve(c *httpCall, w http.ResponseWriter, r *http.Request) {

@@ -61,6 +61,7 @@ type Tracing struct {
 	status      span.StatusMap
 	health      healthChecks
 	role        Role
+	direction   Direction
 	spawn       bool // a gateway's calls have spans
 	proxy       Proxy
 	edge        *Edge
@@ -105,6 +106,9 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 		status: cfg.Status,
 		health: newHealthChecks(cfg.HealthChecks),
 		role:   cfg.Role,
+
+		direction: cfg.Direction,
+
 		spawn:  cfg.SpawnUpstreamSpan || cfg.Role == Service,
 		route:  cfg.Route,
 		sendTo: cfg.SendTo,

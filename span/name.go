@@ -9,6 +9,18 @@ import (
 // maxName bounds span names in bytes.
 const maxName = 256
 
+// Decorator is the operation of a route, as Envoy's route decorator, Gloo's
+// routeDescriptor and Istio's routes state it: a fixed name for the spans of its
+// requests. The zero value is none. // N-4
+type Decorator struct {
+	// Operation names the span of the request; "" is no decorator. It is not to hold
+	// what a request says, or every request has a name of its own.
+	Operation string
+	// Private keeps the operation from x-envoy-decorator-operation, by which a gateway
+	// tells its peers: Envoy's propagate: false. It says nothing of trace context.
+	Private bool
+}
+
 // HTTPName returns the name of an HTTP span: "{method} {route}", or "{method}"
 // where route is "". route may be a pattern of http.ServeMux: a method and a host
 // in front of the path are cut off. The methods of RFC 9110, PATCH and QUERY are

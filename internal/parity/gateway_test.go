@@ -29,6 +29,7 @@ import (
 	"github.com/meshtrace/meshtrace/middleware"
 	"github.com/meshtrace/meshtrace/propagation"
 	"github.com/meshtrace/meshtrace/sampler"
+	"github.com/meshtrace/meshtrace/span"
 )
 
 // What the recording left to its defaults.
@@ -172,7 +173,8 @@ func settings(p parity.Proxy) (middleware.Config, error) {
 	route, err := routeOf(p.Route)
 	errs = append(errs, err)
 	cfg.Route = func(*http.Request) middleware.Route { return route }
-	errs = append(errs, tracerOf(p, &cfg), checkDirection(p.Direction))
+	cfg.Direction, err = directionOf(p.Direction)
+	errs = append(errs, err, tracerOf(p, &cfg))
 	return cfg, errors.Join(errs...)
 }
 
@@ -197,7 +199,13 @@ func internalAddresses(cidrs []string) ([]netip.Prefix, error) {
 
 func routeOf(p parity.Route) (middleware.Route, error) {
 	var r middleware.Route
-	if p.Tracing == nil || p.NoRoute {
+	if p.NoRoute {
+		return r, nil
+	}
+	if d := p.Decorator; d != nil {
+		r.Decorator = span.Decorator{Operation: d.Operation, Private: !isOn(d.Propagate)}
+	}
+	if p.Tracing == nil {
 		return r, nil
 	}
 	client, err1 := fraction(p.Tracing.ClientSampling)
@@ -310,12 +318,15 @@ func (e expression) ShouldSample(p sdktrace.SamplingParameters) sdktrace.Samplin
 
 func (e expression) Description() string { return fmt.Sprintf("expression(%t)", bool(e)) }
 
-// checkDirection knows the direction, which names spans and gives them their kind.
-func checkDirection(d string) error {
-	if !slices.Contains([]string{"", "ingress", "egress"}, d) {
-		return fmt.Errorf("direction %q is none that this runner knows", d)
+// directionOf returns the direction, which names spans and gives them their kind.
+func directionOf(d string) (middleware.Direction, error) {
+	switch d {
+	case "", "ingress": // N-1
+		return middleware.Ingress, nil
+	case "egress":
+		return middleware.Egress, nil
 	}
-	return nil
+	return 0, fmt.Errorf("direction %q is none that this runner knows", d)
 }
 
 // preserveB3 is the runtime key by which Envoy 1.40 does as 1.39 did.
@@ -783,7 +794,11 @@ func callHTTP2(addr string, r parity.Request) (int, map[string][]string, error) 
 	}
 	defer resp.Body.Close()
 	io.Copy(io.Discard, resp.Body) // a reset in the middle of it is the case's own
-	return resp.StatusCode, lowerCase(resp.Header), nil
+	headers := lowerCase(resp.Header)
+	for name, lines := range lowerCase(resp.Trailer) { // recorded together
+		headers[name] = append(headers[name], lines...)
+	}
+	return resp.StatusCode, headers, nil
 }
 
 func splitTarget(target string) (path, query string, err error) {

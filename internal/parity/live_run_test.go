@@ -64,12 +64,20 @@ func checkCase(c parity.Case) error {
 	equal(&m, "exported", exported(a), len(want.Spans) > 0)
 	ids := make(binding)
 	compareAttempts(&m, ids, a.attempts, attempts(want))
-	if want.Response != nil {
-		if lines, ok := want.Response.Headers["x-request-id"]; ok {
-			compareLines(&m, ids, "response x-request-id", a.response["x-request-id"], lines)
-		}
-	}
+	compareResponse(&m, ids, a, want.Response)
 	return errors.Join(m.err(), ids.check())
+}
+
+// compareResponse compares what the caller got; a nil want had gone.
+func compareResponse(m *mismatches, ids binding, a answer, want *parity.Response) {
+	if want == nil {
+		equal(m, "response status", a.status, 0)
+		return
+	}
+	equal(m, "response status", a.status, want.Status)
+	for _, name := range slices.Sorted(maps.Keys(want.Headers)) {
+		compareLines(m, ids, "response "+name, a.response[name], want.Headers[name])
+	}
 }
 
 // exported tells whether a span of the request was recorded.
