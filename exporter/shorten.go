@@ -69,6 +69,8 @@ func cutAttributes(kvs []attribute.KeyValue, limit int) []attribute.KeyValue {
 
 func cutValue(v attribute.Value, limit int) attribute.Value {
 	switch v.Type() {
+	case attribute.EMPTY, attribute.BOOL, attribute.INT64, attribute.FLOAT64:
+		return v
 	case attribute.STRING:
 		return attribute.StringValue(cutString(v.AsString(), limit))
 	case attribute.STRINGSLICE:
@@ -89,10 +91,9 @@ func cutValue(v attribute.Value, limit int) attribute.Value {
 	case attribute.FLOAT64SLICE:
 		s := v.AsFloat64Slice()
 		return attribute.Float64SliceValue(s[:min(len(s), limit)])
-	case attribute.SLICE:
-		if s := v.String(); len(s) > limit {
-			return attribute.StringValue(cutString(s, limit))
-		}
+	}
+	if s := v.String(); len(s) > limit { // values in values, as their text
+		return attribute.StringValue(cutString(s, limit))
 	}
 	return v
 }

@@ -193,6 +193,7 @@ func (c *Collector) handle(w http.ResponseWriter, r *http.Request) {
 	defer c.add(-1)
 	h := otlpreceiver.Handler{
 		MaxBytes: c.cfg.max,
+		JSON:     true,
 		Accept:   func(request []byte) error { return c.accept(r, request) },
 	}
 	h.ServeHTTP(w, r)

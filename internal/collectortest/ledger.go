@@ -3,6 +3,7 @@ package collectortest
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -14,6 +15,7 @@ import (
 type Request struct {
 	At     time.Time
 	GRPC   bool
+	JSON   bool
 	Header http.Header
 	Body   []byte // the ExportTraceServiceRequest; nil with LedgerOnly
 	Spans  int
@@ -31,7 +33,9 @@ func (c *Collector) arrived(r *http.Request, request []byte, f *Fault) (n int, e
 		return 0, err
 	}
 	req := Request{
-		At: time.Now(), GRPC: r.Header.Get("Content-Type") != "application/x-protobuf", Header: r.Header.Clone(),
+		At: time.Now(), Header: r.Header.Clone(),
+		GRPC:  strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"),
+		JSON:  r.Header.Get("Content-Type") == "application/json",
 		Spans: n, Fault: f.failing() || f.Delay > 0 || f.Answer != nil || f.Reject > 0 || f.Why != "",
 	}
 	if !c.cfg.idsOnly {

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/meshtrace/meshtrace/internal/otlpwire"
 )
@@ -345,6 +346,19 @@ func checkJSON(t testing.TB, m *coltracepb.ExportTraceServiceRequest) {
 	hexIDs(w)
 	if !reflect.DeepEqual(w, g) { // go-cmp takes twice as long for each level that values lie in each other
 		t.Errorf("AppendJSON differs from protojson:\n got %.4000s\nwant %.4000s (but for ids)", got, want)
+	}
+	theirs, err := json.Marshal(w) // protojson's, with ids as OTLP has them
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range [][]byte{got, theirs} {
+		wire, err := otlpwire.ReadJSON(in)
+		if err != nil {
+			t.Fatalf("ReadJSON: %v\n%.4000s", err, in)
+		}
+		if back := unmarshal(t, wire); !proto.Equal(m, back) {
+			t.Errorf("ReadJSON differs (-want +got):\n%.4000s", gocmp.Diff(m, back, protocmp.Transform()))
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package otlpreceiver
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,9 @@ type Handler struct {
 	// MaxBytes bounds a request before and after decompression. 0: 4 MiB. What
 	// otlpwire.MaxRequest refuses is refused all the same.
 	MaxBytes int64
+	// JSON takes OTLP/HTTP in JSON as well, whose reading costs some thirty times a
+	// request's size in memory.
+	JSON bool
 }
 
 // Answer is an acknowledgement with something to say.
@@ -88,21 +92,35 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
 		plain(w, http.StatusMethodNotAllowed, "exports are sent by POST")
-	case media != mediaProtobuf:
+	case media != mediaProtobuf && !(h.JSON && media == mediaJSON):
 		plain(w, http.StatusUnsupportedMediaType, "this receiver takes "+mediaProtobuf)
 	default:
-		h.serveHTTP(w, r)
+		h.serveHTTP(w, r, media)
 	}
 }
 
-const mediaProtobuf = "application/x-protobuf"
+const (
+	mediaProtobuf = "application/x-protobuf"
+	mediaJSON     = "application/json"
+)
 
-func (h *Handler) serveHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) serveHTTP(w http.ResponseWriter, r *http.Request, media string) {
 	message, refusal := h.readHTTP(w, r)
+	if refusal == nil && media == mediaJSON {
+		var err error
+		if message, err = otlpwire.ReadJSON(message); err != nil {
+			refusal = unwired(err)
+		}
+	}
 	if refusal == nil {
 		message, refusal = h.accept(message)
 	}
-	w.Header().Set("Content-Type", mediaProtobuf)
+	w.Header().Set("Content-Type", media)
+	if media == mediaJSON {
+		message = answerJSON(message, refusal)
+	} else if refusal != nil {
+		message = statusOf(refusal)
+	}
 	if refusal == nil {
 		_, _ = w.Write(message)
 		return
@@ -111,7 +129,26 @@ func (h *Handler) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", strconv.FormatInt(int64((refusal.RetryAfter+time.Second-1)/time.Second), 10))
 	}
 	w.WriteHeader(refusal.Status)
-	_, _ = w.Write(statusOf(refusal))
+	_, _ = w.Write(message)
+}
+
+// answerJSON is the answer in JSON. An answer that cannot be read goes out as it is.
+func answerJSON(message []byte, r *Refusal) []byte {
+	if r != nil {
+		b, _ := json.Marshal(map[string]any{"code": r.Code, "message": r.Message})
+		return b
+	}
+	rejected, text, err := otlpwire.ReadResponse(message)
+	switch {
+	case err != nil:
+		return message
+	case rejected == 0 && text == "":
+		return []byte("{}")
+	}
+	b, _ := json.Marshal(map[string]any{"partialSuccess": map[string]any{
+		"rejectedSpans": strconv.FormatInt(rejected, 10), "errorMessage": text,
+	}})
+	return b
 }
 
 // readHTTP returns the body, decompressed.
@@ -185,10 +222,13 @@ func (h *Handler) accept(request []byte) (answer []byte, refusal *Refusal) {
 		}
 		return nil, &full
 	case errors.As(err, &wire):
-		return nil, &Refusal{Status: http.StatusBadRequest, Code: InvalidArgument,
-			Message: "no ExportTraceServiceRequest: " + wire.Error()}
+		return nil, unwired(wire)
 	}
 	return nil, &Refusal{Status: http.StatusServiceUnavailable, Code: Unavailable, Message: err.Error()}
+}
+
+func unwired(err error) *Refusal {
+	return &Refusal{Status: http.StatusBadRequest, Code: InvalidArgument, Message: "no ExportTraceServiceRequest: " + err.Error()}
 }
 
 func (h *Handler) maxBytes() int64 {

@@ -218,8 +218,8 @@ func appendDouble(b []byte, v float64) []byte { // double double_value = 4;
 	return binary.LittleEndian.AppendUint64(append(b, 4<<3|wireFixed64), math.Float64bits(v))
 }
 
-// appendArray appends ArrayValue array_value = 5. A kind of value that is not known
-// here travels as its text.
+// appendArray appends ArrayValue array_value = 5, or what a map is. A kind of value that
+// is not known here travels as its text.
 func appendArray(b []byte, v *attribute.Value, depth int, repaired *int) []byte {
 	start := len(b)
 	b, mark := open(b, 5)
@@ -254,7 +254,38 @@ func appendArray(b []byte, v *attribute.Value, depth int, repaired *int) []byte 
 			b = appendAnyValue(b, 1, &elems[i], depth+1, repaired)
 		}
 	default:
+		if m, ok := any(*v).(mapper); ok && v.Type().String() == "MAP" && depth < maxNesting {
+			return appendMap(b[:start], m.AsMap(), depth, repaired)
+		}
 		return appendText(b[:start], 1, v.String(), repaired)
+	}
+	return closeAt(b, mark)
+}
+
+// mapper is an attribute.Value from OpenTelemetry 1.47 on, where values may be maps:
+// go.mod's floor is older, and a program may be ahead of it.
+type mapper interface{ AsMap() []attribute.KeyValue }
+
+// appendMap appends KeyValueList kvlist_value = 6. Of a key that stands twice, which
+// the schema forbids, the last value counts.
+func appendMap(b []byte, kvs []attribute.KeyValue, depth int, repaired *int) []byte {
+	var last map[attribute.Key]int
+	if len(kvs) > 1 {
+		last = make(map[attribute.Key]int, len(kvs))
+		for i := range kvs {
+			last[kvs[i].Key] = i
+		}
+	}
+	b, mark := open(b, 6)
+	for i := range kvs {
+		if last != nil && last[kvs[i].Key] != i {
+			continue
+		}
+		var pair int
+		b, pair = open(b, 1)                                       // repeated KeyValue values = 1;
+		b = appendString(b, 1, string(kvs[i].Key), repaired)       // string   key   = 1;
+		b = appendAnyValue(b, 2, &kvs[i].Value, depth+1, repaired) // AnyValue value = 2;
+		b = closeAt(b, pair)
 	}
 	return closeAt(b, mark)
 }
