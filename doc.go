@@ -22,7 +22,8 @@
 //   - propagation: trace context in headers
 //   - sampler: is this request traced?
 //   - span: names, status, log lines
-//   - exporter: finished spans to a collector, by OTLP
+//   - exporter: finished spans to a collector, by OTLP; exporter/otlpgrpc for a gRPC connection
+//     that the program has already
 //
 // Comments name rules such as D-7 or W-5. They say what Envoy does in which case
 // and stand in internal/parity/RULES.md.

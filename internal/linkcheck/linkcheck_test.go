@@ -165,8 +165,14 @@ func TestOnlyThoseWhoAskLinkGRPC(t *testing.T) {
 			}
 		}
 	}
-	if grpc := module + "middleware/tracegrpc"; !links(pkgs, grpc)["google.golang.org/grpc"] {
-		t.Errorf("importing %s does not link gRPC: does this test still see what is linked?", grpc)
+	for _, grpc := range []string{module + "middleware/tracegrpc", module + "exporter/otlpgrpc"} {
+		if !links(pkgs, grpc)["google.golang.org/grpc"] {
+			t.Errorf("importing %s does not link gRPC: does this test still see what is linked?", grpc)
+		}
+	}
+	// Who traces gRPC need not export by it.
+	if links(pkgs, module+"middleware/tracegrpc")[module+"exporter/otlpgrpc"] {
+		t.Error("importing middleware/tracegrpc links exporter/otlpgrpc")
 	}
 }
 
