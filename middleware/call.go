@@ -198,6 +198,9 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	if t.role == Gateway {
 		c.gateway = new(proxied)
 	}
+	if c.kind == trace.SpanKindServer && parent.IsRemote() && parent.SpanID() == ext.SpanContext.SpanID() && t.shares(ext.Format) {
+		s.SpanID = parent.SpanID()
+	}
 	id := t.decide(in, c, parent, ids.Request)
 
 	if c.decision.Write {
@@ -220,7 +223,7 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 
 	if !c.decision.Traced || s.Null {
 		if !s.Null { // O-3; W-6: a null span has no ids
-			c.untraced.sc = t.untracedContext(parent, s.TraceID)
+			c.untraced.sc = t.untracedContext(parent, s)
 		}
 		c.span = &c.untraced
 		return trace.ContextWithSpan(s, c.span)
@@ -253,7 +256,7 @@ func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, 
 		Shares:      in.Route.Sampling,
 	}
 	if !parent.IsValid() {
-		s.TraceID = newTraceID()
+		s.TraceID, s.SpanID = t.newIDs()
 		req.Trace = s.TraceID
 	}
 	if t.role == Gateway && !t.asksBase {
@@ -277,7 +280,11 @@ func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, 
 func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.SpanContext) context.Context {
 	s := &c.State
 	var ctx context.Context = s
-	if parent.IsValid() && parent.IsRemote() {
+	switch {
+	case !parent.IsValid() || !parent.IsRemote():
+	case s.SpanID.IsValid(): // B-11
+		ctx = trace.ContextWithSpan(s, &sharedParent{untracedSpan{sc: parent.WithSpanID(s.B3Parent)}, s.SpanID})
+	default:
 		c.remote.sc = parent
 		ctx = trace.ContextWithSpan(s, &c.remote)
 	}
@@ -335,18 +342,21 @@ func (c *serverCall) rename(d span.Decorator) {
 
 // untracedContext makes the span context of a request that is not traced: it
 // travels with flag 00 (O-3).
-func (t *Tracing) untracedContext(parent trace.SpanContext, root trace.TraceID) trace.SpanContext {
+func (t *Tracing) untracedContext(parent trace.SpanContext, s *reqctx.State) trace.SpanContext {
 	if t.disabled {
 		return parent // what came goes on unchanged
 	}
 	cfg := trace.SpanContextConfig{
 		TraceID:    parent.TraceID(),
-		SpanID:     newSpanID(),
+		SpanID:     s.SpanID,
 		TraceFlags: parent.TraceFlags() &^ trace.FlagsSampled,
 		TraceState: parent.TraceState(),
 	}
 	if !parent.IsValid() {
-		cfg.TraceID = root
+		cfg.TraceID = s.TraceID
+	}
+	if !cfg.SpanID.IsValid() {
+		cfg.SpanID = newSpanID()
 	}
 	return trace.NewSpanContext(cfg)
 }
@@ -364,12 +374,18 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 	c.span = trace.SpanFromContext(ctx)
 	sc := c.span.SpanContext()
 	null := c.state != nil && c.state.Null
-	if untraced := sc.IsValid() && !sc.IsRemote() && !sc.IsSampled(); !t.disabled && !null && t.spawn && !(untraced && t.ours) {
+	untraced := sc.IsValid() && !sc.IsRemote() && !sc.IsSampled()
+	switch {
+	case t.disabled || null || !t.spawn:
+	case !untraced || !t.ours:
 		c.owned = true
 		ctx, c.span = t.tracer.Start(ctx, out.Name, startKind[c.kind]...)
 		if len(out.Attributes) > 0 {
 			c.span.SetAttributes(out.Attributes...)
 		}
+	case t.role == Gateway: // O-3, T-20: a child that is not recorded has an id, too
+		c.span = &untracedChild{untracedSpan{sc: sc.WithSpanID(newSpanID())}, sc}
+		ctx = trace.ContextWithSpan(ctx, c.span)
 	}
 	if out.Carrier != nil {
 		t.propagator.Inject(ctx, out.Carrier)

@@ -44,6 +44,10 @@ type Config struct {
 	// Propagation says which trace headers are read and written; OTEL_PROPAGATORS
 	// sets both lists.
 	Propagation propagation.Config
+	// Zipkin makes ids as Envoy's Zipkin tracer makes them, for a mesh that reports to
+	// Zipkin; nil makes those of W3C. It stands without a TracerProvider, which makes
+	// ids itself.
+	Zipkin *Zipkin
 	// Sampling decides about requests; OTEL_TRACES_SAMPLER becomes its Base.
 	Sampling sampler.Config
 	// Export says where spans go. It is not used when TracerProvider is set or
@@ -204,6 +208,9 @@ func (cfg *Config) check() error {
 		if p == nil {
 			errs = append(errs, fmt.Errorf("middleware: Config.Processors[%d] is nil: allowed is a SpanProcessor", i))
 		}
+	}
+	if cfg.TracerProvider != nil && cfg.Zipkin != nil {
+		errs = append(errs, errors.New("middleware: Config.Zipkin is set beside Config.TracerProvider, which makes its ids itself: allowed is one of them"))
 	}
 	if cfg.TracerProvider != nil && len(cfg.Processors) > 0 {
 		errs = append(errs, errors.New("middleware: Config.Processors are set beside Config.TracerProvider: register them with that provider"))

@@ -25,6 +25,25 @@ func Envoy() Config {
 	}
 }
 
+// EnvoyZipkin returns an Envoy listener with a tracing block and the Zipkin tracer.
+func EnvoyZipkin() Config { return WithZipkin(Envoy(), Zipkin{}) }
+
+// WithZipkin returns cfg, one of the presets, with Envoy's Zipkin tracer in the place
+// of OpenTelemetry's: b3 and x-b3-* are read, and written as they came (B-13), ids are
+// made by z, and the caller's word on sampling is the last (B-5). Spans leave as
+// OTLP all the same.
+//
+// For USE_B3_WITH_W3C_PROPAGATION (B-15) add propagation.TraceContext to both lists of
+// formats. For Envoy before 1.40 take propagation.B3 out of Inject. Istio's tracer is
+// Zipkin{NotShared: true, TraceID128: true} (IS-5).
+func WithZipkin(cfg Config, z Zipkin) Config {
+	cfg.Propagation.Extract = []propagation.Format{propagation.B3, propagation.B3Multi}
+	cfg.Propagation.Inject = []propagation.Format{propagation.B3, propagation.B3Multi}
+	cfg.Zipkin = &z
+	cfg.Sampling.NoVeto = true
+	return cfg
+}
+
 // EnvoyGateway returns a listener of Envoy Gateway since 1.9: the client's address is
 // the peer's (EG-9), x-client-trace-id does nothing (EG-1), and each upstream call has
 // a span (EG-2). A samplingRate or samplingFraction is Sampling.Random as a Percent,

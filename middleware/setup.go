@@ -65,6 +65,8 @@ type Tracing struct {
 	spawn       bool // a gateway's calls have spans
 	proxy       Proxy
 	edge        *Edge
+	zipkin      *Zipkin // nil: ids are W3C's
+	strict      bool    // headers are read as Envoy reads them
 	route       func(*http.Request) Route
 	sendTo      func(*http.Request) bool
 	headerRules bool // some sampling rule asks for a header
@@ -123,6 +125,11 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 		t.edge = &edge
 		cfg.Sampling.ForcedPerSecond = edge.ForcedPerSecond
 	}
+	if cfg.Zipkin != nil {
+		zipkin := *cfg.Zipkin
+		t.zipkin = &zipkin
+	}
+	t.strict = cfg.Propagation.Strict
 	t.proxy = cfg.Proxy
 	t.proxy.InternalOnly = make([]string, len(cfg.Proxy.InternalOnly))
 	for i, h := range cfg.Proxy.InternalOnly {
@@ -183,7 +190,7 @@ func (t *Tracing) build(env *otelenv.Reader, cfg *Config, res *resource.Resource
 		opts := []sdktrace.TracerProviderOption{
 			sdktrace.WithSampler(t.sampler),
 			sdktrace.WithResource(res),
-			sdktrace.WithIDGenerator(idGenerator{}),
+			sdktrace.WithIDGenerator(idGenerator{t.zipkin}),
 			sdktrace.WithRawSpanLimits(spanLimits(env)),
 		}
 		if t.disabled {

@@ -250,9 +250,8 @@ func tracerOf(p parity.Proxy, cfg *middleware.Config) error {
 
 // zipkinOf sets what Envoy's Zipkin tracer has of its own.
 func zipkinOf(p parity.Proxy, cfg *middleware.Config, context *propagation.Config) error {
-	cfg.Sampling.NoVeto = true // B-5
-	context.Extract = []propagation.Format{propagation.B3, propagation.B3Multi}
-	context.Inject = []propagation.Format{propagation.B3, propagation.B3Multi} // B-13
+	*cfg = middleware.WithZipkin(*cfg, middleware.Zipkin{NotShared: !isOn(p.Zipkin.SharedSpanContext), TraceID128: p.Zipkin.TraceID128Bit})
+	*context = cfg.Propagation
 	if value, ok := p.Node.Runtime[preserveB3]; ok {
 		var on bool
 		if err := json.Unmarshal(value, &on); err != nil {

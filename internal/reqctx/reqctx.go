@@ -54,6 +54,9 @@ type State struct {
 	// TraceID is the id that a new trace is to have; zero leaves it to the provider.
 	// The decision may rest on it, and is made before the span exists.
 	TraceID trace.TraceID
+	// SpanID is the id that the request's own span is to have, as TraceID is; zero
+	// leaves it to the provider. It is the caller's where they share a span (B-11).
+	SpanID trace.SpanID
 	// Carrier holds the headers as they arrived; nil when there were none.
 	Carrier otelprop.TextMapCarrier
 	// Peer is the direct peer's address; invalid when unknown.
@@ -96,6 +99,7 @@ func (s *State) Derive(ctx context.Context) *State {
 		Tracestate:       s.Tracestate,
 		Forward:          s.Forward,
 		TraceID:          s.TraceID,
+		SpanID:           s.SpanID,
 		Carrier:          s.Carrier,
 		Peer:             s.Peer,
 		Span:             s.Span,
