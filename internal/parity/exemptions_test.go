@@ -55,9 +55,6 @@ var (
 		{"W-17", "the tracestate of a sampler's no is not what goes on", func(_ subject, d string) bool {
 			return begins(d, "tracestate = ") && strings.HasSuffix(d, `want ""`)
 		}},
-		{"B-11", "a gateway does not know that its spans are a client's", func(s subject, d string) bool {
-			return s.topic == "zipkin_span_and_inject" && holds(string(s.vector.Config), `"direction": "egress"`) && begins(d, "x-b3-")
-		}},
 		{"tracing_validation", "no exported form of the strict checker: empty values, duplicates, empty members", func(s subject, d string) bool {
 			return s.topic == "w3c_strict_validation" && begins(d, "valid = ")
 		}},
@@ -76,9 +73,6 @@ var (
 		{"T-7", "what is no HTTP is a 502", func(s subject, d string) bool {
 			return s.live.Upstream.Fault == "garbage" && begins(d, "response status = ")
 		}},
-		{"B-11", "a gateway does not know that its spans are a client's", func(s subject, d string) bool {
-			return s.live.Config.Tracer == "zipkin" && s.live.Config.Direction == "egress" && begins(d, "upstream x-b3-", "upstream b3 = ")
-		}},
 		{"W-16", "a child of a request that is not traced does not ask the sampler again", func(s subject, d string) bool {
 			return s.live.Config.SpawnUpstreamSpan && s.live.Config.Sampler != nil && begins(d, "exported = false, want true", "upstream traceparent = ")
 		}},
@@ -96,9 +90,6 @@ var (
 		}},
 		{"RID-19", "an empty id goes neither on nor into the response", func(s subject, d string) bool {
 			return begins(d, "upstream x-request-id = absent, want ", "response x-request-id = ") && s.live.Config.GenerateRequestID != nil
-		}},
-		{"ED-10", "what the router eats from internal requests goes on", func(s subject, d string) bool {
-			return begins(d, "upstream x-envoy-") && strings.HasSuffix(d, "want absent")
 		}},
 		{"ED-14", "no setting for another prefix", func(_ subject, d string) bool { return begins(d, "header_prefix ") }},
 	}
