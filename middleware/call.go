@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -48,7 +49,8 @@ type Incoming struct {
 	// Attributes go on the span at its start.
 	Attributes []attribute.KeyValue
 
-	health bool // a health check by its path
+	health  bool          // a health check by its path, or filtered
+	request *http.Request // Handler's
 }
 
 // Outgoing is a call this program makes.
@@ -59,8 +61,14 @@ type Outgoing struct {
 	Kind trace.SpanKind
 	// Carrier receives trace context and ids; nil sends none.
 	Carrier otelprop.TextMapCarrier
+	// Method is the HTTP method, or gRPC's full method "/package.Service/Method", as
+	// Config's hooks see it; "" is unknown.
+	Method string
 	// Attributes go on the span at its start.
 	Attributes []attribute.KeyValue
+
+	request  *http.Request // Transport's
+	filtered bool          // no span
 }
 
 // Outcome is what is known of a call when it ends. All of it is optional.
@@ -76,6 +84,9 @@ type Outcome struct {
 	Flags []string
 	// Upstream is where a proxy sent the call.
 	Upstream Upstream
+	// Response has the headers of the response, for Config.ResponseHeaders; nil is
+	// none.
+	Response otelprop.TextMapCarrier
 	// Err is why the call failed, beside or instead of a status.
 	Err error
 }
@@ -103,7 +114,11 @@ type Call struct {
 	ended    bool
 	kind     trace.SpanKind
 	method   string
-	route    string // known at the start
+	name     string        // of the span
+	request  *http.Request // nil for what is not net/http's
+	m        *measured     // nil: not measured
+	way      *way          // nil: not followed
+	route    string        // known at the start
 	client   netip.Addr
 	decision sampler.Decision
 }
@@ -154,7 +169,11 @@ func kindOr(k, def trace.SpanKind) trace.SpanKind {
 // meshtrace does not know. It may be called concurrently.
 func (t *Tracing) StartServer(ctx context.Context, in Incoming) (context.Context, *Call) {
 	c := new(serverCall)
-	return t.startServer(ctx, &in, c), &c.Call
+	ctx = t.startServer(ctx, &in, c)
+	if t.meters != nil {
+		c.m = t.beginAttributes(ctx, c.kind, in.Attributes)
+	}
+	return ctx, &c.Call
 }
 
 func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) context.Context {
@@ -193,7 +212,7 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	s.Tracestate = ext.Tracestate
 	s.Forward = ext.Forward
 	s.ClientTraceID, s.HasClientTraceID, s.ForceTrace = ids.ClientTrace, ids.HasClientTrace, ids.Force
-	c.Call = Call{tracing: t, state: s, server: true, owned: true, method: in.Method, route: in.Route.Pattern, client: c.origin.client, rpc: strings.HasPrefix(in.Method, "/")}
+	c.Call = Call{tracing: t, state: s, server: true, owned: true, method: in.Method, route: in.Route.Pattern, client: c.origin.client, rpc: strings.HasPrefix(in.Method, "/"), request: in.request}
 	c.kind = kindOr(in.Kind, trace.SpanKindServer)
 	if t.role == Gateway {
 		c.gateway = new(proxied)
@@ -313,15 +332,19 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.S
 		attrs.add(semconv.EnvoyClientTraceID.String(s.ClientTraceID))
 	}
 	attrs.add(semconv.SamplingReason.String(c.decision.Why.String()))
+	if len(t.requestHeaders) > 0 {
+		attrs.capture(t.requestHeaders, in.Carrier, c.rpc)
+	}
+	c.name = name
 	if !t.ours {
 		// The caller's sampler may want them.
-		opts = append(opts[:len(opts):len(opts)], trace.WithAttributes(attrs.list...))
+		opts = append(opts[:len(opts):len(opts)], trace.WithAttributes(c.edited(attrs)...))
 		ctx, c.span = t.tracer.Start(ctx, name, opts...)
+		attrs.put()
 	} else {
 		ctx, c.span = t.tracer.Start(ctx, name, opts...)
-		c.span.SetAttributes(attrs.list...)
+		c.put(attrs)
 	}
-	attrs.put()
 	c.rename(in.Route.Decorator)
 	s.Span = c.span
 	return ctx
@@ -336,6 +359,7 @@ func (c *serverCall) rename(d span.Decorator) {
 	}
 	c.named = name != "" || c.gateway != nil
 	if name != "" {
+		c.name = name
 		c.Call.span.SetName(name)
 	}
 }
@@ -365,30 +389,41 @@ func (t *Tracing) untracedContext(parent trace.SpanContext, s *reqctx.State) tra
 // ids into out.Carrier. The caller ends the Call. It may be called concurrently.
 func (t *Tracing) StartClient(ctx context.Context, out Outgoing) (context.Context, *Call) {
 	c := new(Call)
-	return t.startClient(ctx, &out, c), c
+	ctx = t.startClient(ctx, &out, c)
+	if t.meters != nil {
+		c.m = t.beginAttributes(ctx, c.kind, out.Attributes)
+	}
+	return ctx, c
 }
 
 func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) context.Context {
-	*c = Call{tracing: t, state: reqctx.From(ctx)}
+	*c = Call{tracing: t, state: reqctx.From(ctx), method: out.Method, rpc: strings.HasPrefix(out.Method, "/"), request: out.request}
 	c.kind = kindOr(out.Kind, trace.SpanKindClient)
 	c.span = trace.SpanFromContext(ctx)
 	sc := c.span.SpanContext()
 	null := c.state != nil && c.state.Null
 	untraced := sc.IsValid() && !sc.IsRemote() && !sc.IsSampled()
 	switch {
-	case t.disabled || null || !t.spawn:
+	case t.disabled || null || !t.spawn || out.filtered:
 	case !untraced || !t.ours:
 		c.owned = true
-		ctx, c.span = t.tracer.Start(ctx, out.Name, startKind[c.kind]...)
-		if len(out.Attributes) > 0 {
-			c.span.SetAttributes(out.Attributes...)
+		name := out.Name
+		if t.spanName != nil {
+			name = c.wanted(name)
 		}
+		ctx, c.span = t.tracer.Start(ctx, name, startKind[c.kind]...)
+		c.SetAttributes(out.Attributes...)
 	case t.role == Gateway: // O-3, T-20: a child that is not recorded has an id, too
 		c.span = &untracedChild{untracedSpan{sc: sc.WithSpanID(newSpanID())}, sc}
 		ctx = trace.ContextWithSpan(ctx, c.span)
 	}
 	if out.Carrier != nil {
 		t.propagator.Inject(ctx, out.Carrier)
+		if len(t.requestHeaders) > 0 && c.recording() {
+			a := t.attrs()
+			a.capture(t.requestHeaders, out.Carrier, c.rpc)
+			c.put(a)
+		}
 	}
 	return ctx
 }
@@ -430,7 +465,7 @@ func (c *Call) Decision() sampler.Decision { return c.decision }
 
 // End records o and ends the span. Only the first call does anything.
 func (c *Call) End(o Outcome) {
-	if c.owned {
+	if c.owned || c.m != nil {
 		c.end(&o, "")
 	}
 }
@@ -441,7 +476,8 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 		return
 	}
 	c.ended = true
-	if !c.span.IsRecording() {
+	recording := c.recording()
+	if !recording && c.m == nil {
 		return
 	}
 	if c.server {
@@ -451,13 +487,35 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 			route = c.route
 		}
 	}
-	attrs := c.tracing.attrs()
 	if route != "" && !c.rpc {
 		route = semconv.Cut(semconv.Route(route), maxPath)
+	}
+	status := c.status(o)
+	if failure.IsPanic(o.Err) && status.Code == codes.Error {
+		status = span.Semconv.HTTP(c.kind, 0, o.Err) // what it was says more than 500
+	}
+	if c.m != nil {
+		c.m.record(o, route, status)
+	}
+	if !recording {
+		return
+	}
+	if c.way != nil {
+		c.way.finish()
+	}
+	attrs := c.tracing.attrs()
+	if route != "" && !c.rpc {
 		if !c.named {
-			c.span.SetName(span.HTTPName(c.method, route))
+			c.name = c.tracing.httpName(c.method, route)
+			c.span.SetName(c.name)
 		}
 		attrs.add(semconv.HTTPRoute.String(route))
+	}
+	if c.server && c.tracing.spanName != nil {
+		c.span.SetName(c.wanted(c.name))
+	}
+	if o.Response != nil && len(c.tracing.responseHeaders) > 0 {
+		attrs.capture(c.tracing.responseHeaders, o.Response, c.rpc)
 	}
 	if o.HTTPStatus != 0 {
 		attrs.add(semconv.HTTPResponseStatusCode.Int(o.HTTPStatus))
@@ -485,17 +543,10 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 	if o.GRPCStatus != "" {
 		attrs.add(semconv.RPCResponseStatusCode.String(span.GRPCCode(grpcCode(o.GRPCStatus))))
 	}
-	status := c.status(o)
-	if failure.IsPanic(o.Err) && status.Code == codes.Error {
-		status = span.Semconv.HTTP(c.kind, 0, o.Err) // what it was says more than 500
-	}
 	if status.ErrorType != "" {
 		attrs.add(semconv.ErrorType.String(status.ErrorType))
 	}
-	if len(attrs.list) > 0 {
-		c.span.SetAttributes(attrs.list...)
-	}
-	attrs.put()
+	c.put(attrs)
 	if status.Code != codes.Unset {
 		c.span.SetStatus(status.Code, status.Description)
 	}

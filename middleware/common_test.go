@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -58,6 +59,16 @@ func setup(t testing.TB, cfg middleware.Config) (*middleware.Tracing, *tracetest
 func serve(t testing.TB, h http.Handler) (url string, client *http.Client) {
 	t.Helper()
 	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	return srv.URL, srv.Client()
+}
+
+// serveQuietly is serve for handlers that panic, of which net/http would log.
+func serveQuietly(t testing.TB, h http.Handler) (url string, client *http.Client) {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.Start()
 	t.Cleanup(srv.Close)
 	return srv.URL, srv.Client()
 }

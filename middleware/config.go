@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -38,6 +40,10 @@ type Config struct {
 	// Resource has further attributes of the program; nil is none. Its schema URL is
 	// left out, so that it never conflicts with another.
 	Resource *resource.Resource
+	// Detectors find further attributes of the program, side by side and in 2 s
+	// together. Resource wins over them, and so do Service, Version and the
+	// environment. One that fails or is late is logged, and what it found counts.
+	Detectors []resource.Detector
 
 	// RequestID says how x-request-id is kept, made and sampled by.
 	RequestID requestid.Policy
@@ -85,6 +91,54 @@ type Config struct {
 	// an empty list is none.
 	HealthChecks []string
 
+	// Filter tells which requests Handler traces; nil is all. A request for which it
+	// returns false is served like a health check: it has no span, its trace id and
+	// request id travel on, and the next hop is told not to trace it either. It is
+	// called concurrently and must not change the request.
+	Filter func(*http.Request) bool
+	// ClientFilter tells which requests Transport makes a span of; nil is all. Trace
+	// context and ids go out all the same: see SendTo. It is called concurrently and
+	// must not change the request.
+	ClientFilter func(*http.Request) bool
+	// SpanName returns the name of a span in the place of name, which is the one that
+	// the conventions ask for; nil is that one. It is asked once a span that is
+	// recorded: of a server's when it ends, of a client's when it starts. Names are cut to
+	// 256 bytes, and should have few values. It is called concurrently.
+	SpanName func(info CallInfo, name string) string
+	// Attributes returns the attributes to put on a span in the place of attrs: it may
+	// add, change and drop, in place. nil leaves them as they are. It is asked several
+	// times a span that is recorded: about what is known when it starts, and about what
+	// is known at its end. It must not keep attrs, and is called concurrently.
+	Attributes func(info CallInfo, attrs []attribute.KeyValue) []attribute.KeyValue
+	// RequestHeaders and ResponseHeaders are the headers, at most 64 of each, whose
+	// values become http.request.header.<name> and http.response.header.<name>, of
+	// servers and clients, and rpc.request.metadata.<name> and
+	// rpc.response.metadata.<name> for gRPC. Of a header at most 16 values of 2 KiB are
+	// kept. Whoever can read spans can read them.
+	RequestHeaders, ResponseHeaders []string
+	// SecretParameters are the query parameters whose values are written as REDACTED;
+	// names are case-sensitive. nil is span.SecretParameters(), an empty list is none.
+	SecretParameters []string
+	// BaggageAttributes are the keys, at most 64, of baggage members that become
+	// attributes of the same name on every span of the program, at most 1 KiB each.
+	BaggageAttributes []string
+	// ClientTrace shows the way of Transport's requests: lookup, connection, TLS.
+	ClientTrace ClientTrace
+	// FirstByte puts an event meshtrace.response.first_byte on a server span when the
+	// first byte of its answer goes out, for long answers such as server-sent events.
+	FirstByte bool
+	// TraceResponse writes the trace into the answer, as the header traceresponse of
+	// W3C Trace Context Level 2. Whoever gets the answer learns the ids.
+	TraceResponse bool
+
+	// MeterProvider gets http.server.request.duration, http.client.request.duration,
+	// rpc.server.call.duration and rpc.client.call.duration, in seconds, of all calls,
+	// traced or not; and the exporter's otel.sdk.* unless Export.MeterProvider is set.
+	// nil measures nothing, and costs nothing. It is not shut down.
+	MeterProvider metric.MeterProvider
+	// Metrics says what else is measured.
+	Metrics Metrics
+
 	// TracerProvider is a provider of the caller's own: Export, Processors and the
 	// resource are unused then, and Shutdown leaves it alone. nil makes one.
 	TracerProvider trace.TracerProvider
@@ -96,6 +150,11 @@ type Config struct {
 	// instrumentation that asks there (otelsql, otelhttp). It is an error when
 	// another SDK provider is global already. Shutdown does not undo it.
 	SetGlobals bool
+	// FlushOnSignal sends what is left when SIGTERM or os.Interrupt arrives, within 1 s,
+	// and then lets the signal take its effect, which ends the program and runs no
+	// defer. It is for programs without a shutdown of their own: another handler of the
+	// signal would be cut short.
+	FlushOnSignal bool
 	// Getenv reads the environment; nil is os.Getenv.
 	Getenv func(string) string
 }
@@ -192,6 +251,7 @@ func (cfg *Config) check() error {
 	if cfg.Edge != nil {
 		errs = append(errs, cfg.Edge.check())
 	}
+	errs = append(errs, cfg.checkHooks())
 	for i, h := range cfg.Proxy.InternalOnly {
 		if !isHeaderName(h) || i == maxInternalOnly {
 			errs = append(errs, fmt.Errorf("middleware: Config.Proxy.InternalOnly[%d]=%.80q: allowed are at most %d names of headers", i, h, maxInternalOnly))

@@ -332,7 +332,7 @@ func TestEdgeMistakes(t *testing.T) {
 // TestStrangerReported: without an Edge the first stranger is reported, once.
 func TestStrangerReported(t *testing.T) {
 	var log bytes.Buffer
-	tracing, _, serve := edgeSetup(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	tracing, _, serve := edgeSetup(t, Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	for _, quiet := range []struct {
 		peer string
 		h    http.Header

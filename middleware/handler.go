@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/netip"
 	"reflect"
-	"strings"
 
 	otelprop "go.opentelemetry.io/otel/propagation"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/meshtrace/meshtrace/internal/reqctx"
 	"github.com/meshtrace/meshtrace/internal/respwriter"
 	"github.com/meshtrace/meshtrace/internal/semconv"
+	"github.com/meshtrace/meshtrace/propagation"
 	"github.com/meshtrace/meshtrace/requestid"
 )
 
@@ -60,7 +60,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Peer:    peer(r.RemoteAddr),
 		Method:  r.Method,
 	}
-	c.incoming.health = t.health.match(r.URL.Path)
+	c.incoming.health = t.health.match(r.URL.Path) || (t.filter != nil && !t.filter(r))
+	if t.spanName != nil || t.attributes != nil {
+		c.incoming.request = r
+	}
 	if t.role == Gateway {
 		c.incoming.Name, c.incoming.Kind = t.defaultName(r.Host), t.serverKind()
 	}
@@ -78,19 +81,40 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, respond := c.ResponseID()
 	respond = respond || c.answersOperation()
 	recording := c.Call.span.IsRecording()
-	if !recording && !respond {
+	respond = respond || t.traceResponse || (recording && (t.firstByte || len(t.responseHeaders) > 0))
+	var scheme, asked string
+	if recording || t.meters != nil {
+		scheme, asked = c.target(r)
+	}
+	if t.meters != nil {
+		c.measure(ctx, r, r2, scheme)
+	}
+	if !recording && !respond && c.m == nil {
 		// Nothing to learn from the response, so it needs no wrapper.
+		defer handBack(r, r2)
 		h.next.ServeHTTP(w, r2)
 		return
 	}
 	if recording {
-		c.describe(r)
+		c.describe(r, scheme, asked)
 	}
 	if respond {
 		c.recorder.BeforeHeader = c.respond
 	}
 	c.recorder.Init(w)
-	h.serve(c, c.recorder.Wrap(), r2)
+	h.serve(c, c.recorder.Wrap(), r, r2)
+}
+
+// handBack gives r what next learned of its copy: net/http removes the files of a
+// multipart form from the request it knows, and what wraps this handler may want the
+// pattern.
+func handBack(r, served *http.Request) {
+	if r.MultipartForm == nil {
+		r.MultipartForm = served.MultipartForm
+	}
+	if r.Pattern == "" {
+		r.Pattern = served.Pattern
+	}
 }
 
 // respond edits the header of the response before it goes out: the request id stands
@@ -102,12 +126,41 @@ func (c *httpCall) respond(h http.Header) {
 	if c.gateway != nil {
 		c.respondOperation(h)
 	}
+	if c.tracing.traceResponse {
+		if sc := c.Call.span.SpanContext(); sc.IsValid() {
+			h.Set(headerTraceResponse, string(propagation.AppendTraceparent(make([]byte, 0, 55), sc)))
+		}
+	}
+	if !c.recording() {
+		return
+	}
+	if c.tracing.firstByte {
+		c.Call.span.AddEvent(semconv.FirstByteEvent)
+	}
+	if list := c.tracing.responseHeaders; len(list) > 0 {
+		a := c.tracing.attrs()
+		a.capture(list, otelprop.HeaderCarrier(h), false)
+		c.put(a)
+	}
+}
+
+// headerTraceResponse tells a client the trace of its request. W3C Trace Context Level
+// 2, "Traceresponse Header".
+const headerTraceResponse = "Traceresponse"
+
+// measure begins to measure the call.
+func (c *httpCall) measure(ctx context.Context, r, served *http.Request, scheme string) {
+	c.m = c.tracing.beginHTTP(ctx, httpServer, r.Method, scheme, r.ProtoMajor, r.ProtoMinor)
+	if c.tracing.meters.requestSize[httpServer] != nil {
+		served.Body = c.m.count(r.Body, r.ContentLength)
+	}
 }
 
 // serve runs the handler and ends the call, also when the handler panics.
-func (h *handler) serve(c *httpCall, w http.ResponseWriter, r *http.Request) {
+func (h *handler) serve(c *httpCall, w http.ResponseWriter, arrived, r *http.Request) {
 	returned := false
 	defer func() {
+		handBack(arrived, r)
 		if returned {
 			return
 		}
@@ -146,6 +199,7 @@ func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
 		ResponseBytes: c.recorder.BytesWritten(),
 		Err:           failure,
 	}
+	o.RequestBytes = c.m.requestBytes()
 	if !returned && failure != nil && o.HTTPStatus == 0 && !c.recorder.Hijacked() {
 		// net/http answers nothing at all; the convention has a status for it.
 		o.HTTPStatus = http.StatusInternalServerError
@@ -154,22 +208,22 @@ func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
 }
 
 // describe puts on the span what the request says of itself.
-func (c *httpCall) describe(r *http.Request) {
+func (c *httpCall) describe(r *http.Request, scheme, asked string) {
 	a := c.tracing.attrs()
-	method, original := methodOf(r.Method)
+	method, original := c.tracing.methodOf(r.Method)
 	a.add(semconv.HTTPRequestMethod.String(method))
 	if original != "" {
 		a.add(semconv.HTTPRequestMethodOriginal.String(original))
 	}
-	a.add(semconv.URLScheme.String(schemeOf(r)))
+	a.add(semconv.URLScheme.String(scheme))
 	if r.Method != http.MethodConnect {
 		a.add(semconv.URLPath.String(semconv.Cut(r.URL.Path, maxPath)))
 	}
 	if r.URL.RawQuery != "" {
-		a.add(semconv.URLQuery.String(redactQuery(semconv.Cut(r.URL.RawQuery, maxPath))))
+		a.add(semconv.URLQuery.String(c.tracing.secrets.redact(semconv.Cut(r.URL.RawQuery, maxPath))))
 	}
-	if host, port := splitHost(hostOf(r)); host != "" {
-		a.add(semconv.ServerAddress.String(semconv.Cut(host, maxHost)))
+	if host, port := splitHost(asked); host != "" {
+		a.add(semconv.ServerAddress.String(host))
 		if port != 0 {
 			a.add(semconv.ServerPort.Int(port))
 		}
@@ -191,8 +245,7 @@ func (c *httpCall) describe(r *http.Request) {
 	if ua := r.UserAgent(); ua != "" {
 		a.add(semconv.UserAgentOriginal.String(semconv.Cut(ua, maxAgent)))
 	}
-	c.Call.span.SetAttributes(a.list...)
-	a.put()
+	c.put(a)
 }
 
 // sameHeaders tells whether c is the carrier over h itself.
@@ -209,29 +262,4 @@ func peer(remote string) netip.Addr {
 		return netip.Addr{}
 	}
 	return ap.Addr().Unmap()
-}
-
-// hostOf returns the host the client asked for: what a proxy in front was asked
-// for, where it says so.
-func hostOf(r *http.Request) string {
-	if v := r.Header.Get("X-Forwarded-Host"); v != "" {
-		first, _, _ := strings.Cut(v, ",")
-		return strings.TrimSpace(first)
-	}
-	return r.Host
-}
-
-// schemeOf returns the scheme the client used, as a proxy in front tells it, else
-// that of the connection.
-func schemeOf(r *http.Request) string {
-	switch strings.ToLower(r.Header.Get("X-Forwarded-Proto")) {
-	case "https":
-		return "https"
-	case "http":
-		return "http"
-	}
-	if r.TLS != nil {
-		return "https"
-	}
-	return "http"
 }

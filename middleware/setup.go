@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -76,11 +77,24 @@ type Tracing struct {
 	disabled    bool
 	logger      *slog.Logger
 
+	filter, clientFilter            func(*http.Request) bool
+	spanName                        func(CallInfo, string) string
+	attributes                      func(CallInfo, []attribute.KeyValue) []attribute.KeyValue
+	requestHeaders, responseHeaders []captured
+	secrets                         *secrets
+	methods                         map[string]bool // nil: those of the conventions
+	clientTrace                     ClientTrace
+	firstByte, traceResponse        bool
+	meters                          *meters // nil: nothing is measured
+
 	exporter  *exporter.Exporter   // Setup's own; nil without OTLP
 	exporters []*exporter.Exporter // and those among Config.Processors
 	settings  []exporter.Setting
 	notes     []string
 	own       *tracestore.Recorder
+
+	unwatch     func() // ends what flushOnSignal started; nil: it did not
+	unwatchOnce sync.Once
 
 	ids      [4]atomic.Uint64 // requests by requestid.Change
 	stranger atomic.Bool      // one came though there is no edge
@@ -91,18 +105,20 @@ type Tracing struct {
 // cannot be understood is logged and counts as unset. ctx is not used after Setup
 // returns.
 func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
-	if cfg.Export.Logger == nil {
-		cfg.Export.Logger = cfg.Logger
-	}
 	if cfg.Getenv == nil {
 		cfg.Getenv = os.Getenv
 	}
 	if cfg.Export.Getenv == nil {
 		cfg.Export.Getenv = cfg.Getenv
 	}
+	env := otelenv.New(cfg.Getenv)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Export.Logger == nil {
+		cfg.Export.Logger = cfg.Logger
+	}
+	cfg.Logger, cfg.Export.Logger = logLevel(env, cfg.Logger, cfg.Export.Logger)
 	t := &Tracing{
 		policy: cfg.RequestID,
 		status: cfg.Status,
@@ -135,8 +151,13 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	for i, h := range cfg.Proxy.InternalOnly {
 		t.proxy.InternalOnly[i] = http.CanonicalHeaderKey(h)
 	}
-	env := otelenv.New(cfg.Getenv)
 	errs := []error{ctx.Err(), cfg.check()}
+	t.hooks(env, &cfg)
+	if cfg.MeterProvider != nil {
+		var err error
+		t.meters, err = newMeters(cfg.MeterProvider, cfg.Metrics)
+		errs = append(errs, err)
+	}
 	t.disabled, _ = env.Bool("OTEL_SDK_DISABLED")
 
 	propCfg := t.propagators(env, cfg.Propagation)
@@ -150,12 +171,11 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	for _, r := range cfg.Sampling.Rules {
 		t.headerRules = t.headerRules || r.Header != ""
 	}
-	res := t.resource(env, &cfg)
-
-	var processors []sdktrace.SpanProcessor
 	if err := errors.Join(errs...); err != nil {
 		return nil, err // before anything is started
 	}
+	res := t.resource(ctx, env, &cfg)
+	var processors []sdktrace.SpanProcessor
 	switch {
 	case t.disabled:
 		t.setting("SDK", "disabled", "OTEL_SDK_DISABLED")
@@ -170,12 +190,15 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	}
 	t.build(env, &cfg, res, processors)
 	for _, p := range env.Problems() {
-		t.logger.Warn("meshtrace: " + p.Error())
-		t.notes = append(t.notes, p.Error())
+		t.note(p.Error())
 	}
+	t.selfCheck(ctx)
 	if cfg.SetGlobals {
 		otel.SetTracerProvider(t.provider)
 		otel.SetTextMapPropagator(t.propagator)
+	}
+	if cfg.FlushOnSignal && t.owned != nil {
+		t.flushOnSignal()
 	}
 	return t, nil
 }
@@ -196,6 +219,9 @@ func (t *Tracing) build(env *otelenv.Reader, cfg *Config, res *resource.Resource
 		if t.disabled {
 			opts[0] = sdktrace.WithSampler(sdktrace.NeverSample())
 		} else {
+			if len(cfg.BaggageAttributes) > 0 {
+				processors = append([]sdktrace.SpanProcessor{baggageCopier{slices.Clone(cfg.BaggageAttributes)}}, processors...)
+			}
 			t.own = tracestore.NewRecorder(ownTraces)
 			processors = append(processors, t.own)
 		}
@@ -341,17 +367,27 @@ func (t *Tracing) setting(name, value, source string) {
 }
 
 // resource describes the program. It has no schema URL, so that it merges with any.
-func (t *Tracing) resource(env *otelenv.Reader, cfg *Config) *resource.Resource {
+func (t *Tracing) resource(ctx context.Context, env *otelenv.Reader, cfg *Config) *resource.Resource {
 	const nameVar, attrVar = "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"
-	kvs := []attribute.KeyValue{
+	own := []attribute.KeyValue{
 		semconv.TelemetrySDKLanguage.String("go"),
 		semconv.TelemetrySDKName.String("opentelemetry"),
 		semconv.TelemetrySDKVersion.String(sdk.Version()),
 		semconv.TelemetryDistroName.String("meshtrace"),
 		semconv.TelemetryDistroVersion.String(version),
 	}
+	var kvs []attribute.KeyValue
 	t.service = "unknown_service:" + filepath.Base(os.Args[0])
 	source := "default"
+	if cfg.TracerProvider == nil {
+		for _, kv := range t.detect(ctx, cfg.Detectors) {
+			if kv.Key == semconv.ServiceName && kv.Value.AsString() != "" {
+				t.service, source = kv.Value.AsString(), "Config.Detectors"
+			}
+			kvs = append(kvs, kv)
+		}
+	}
+	kvs = append(kvs, own...)
 	if cfg.Resource != nil {
 		kvs = append(kvs, cfg.Resource.Attributes()...)
 		if v, ok := cfg.Resource.Set().Value(semconv.ServiceName); ok {
@@ -471,6 +507,9 @@ func (t *Tracing) Shutdown(ctx context.Context) error {
 	if t.owned == nil {
 		return nil
 	}
+	if t.unwatch != nil {
+		t.unwatchOnce.Do(t.unwatch)
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, shutdownTimeout)
@@ -493,4 +532,21 @@ func (t *Tracing) Shutdown(ctx context.Context) error {
 		errs[len(errs)-1] = err
 	}
 	return errors.Join(errs...)
+}
+
+// selfCheck says in one line what is in force and where each value came from.
+func (t *Tracing) selfCheck(ctx context.Context) {
+	settings := slices.Clone(t.settings)
+	for _, e := range t.exporters {
+		settings = append(settings, e.Settings()...)
+	}
+	var attrs []slog.Attr
+	for _, s := range settings {
+		switch s.Name { // the rest is on the debug page
+		case "Service", "SDK", "TracerProvider", "Exporters", "Endpoint", "Protocol", "Sender",
+			"Propagation.Extract", "Propagation.Inject", "Sampling":
+			attrs = append(attrs, slog.String(s.Name, semconv.Cut(s.Value, maxName)+" ("+s.Source+")"))
+		}
+	}
+	t.logger.LogAttrs(ctx, slog.LevelInfo, "meshtrace: in force", attrs...)
 }

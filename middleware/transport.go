@@ -47,34 +47,69 @@ func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	for k, v := range req.Header {
 		header[k] = v[:len(v):len(v)] // shared, and safe from an append
 	}
-	method, original := methodOf(req.Method)
+	t := rt.tracing
+	method, original := t.methodOf(req.Method)
 	name := method
 	if original != "" {
 		name = "HTTP"
 	}
 	c := new(Call)
-	out := Outgoing{Name: name, Carrier: otelprop.HeaderCarrier(header)}
-	if send := rt.tracing.sendTo; send != nil && !send(req) {
+	out := Outgoing{Name: name, Method: req.Method, Carrier: otelprop.HeaderCarrier(header)}
+	if t.sendTo != nil && !t.sendTo(req) {
 		out.Carrier = nil // a span, and nothing in the headers
 	}
-	ctx := rt.tracing.startClient(req.Context(), &out, c)
-	sent := req.WithContext(ctx)
-	sent.Header = header
-	recording := c.owned && c.span.IsRecording()
+	if t.spanName != nil || t.attributes != nil {
+		out.request = req
+	}
+	out.filtered = t.clientFilter != nil && !t.clientFilter(req)
+	ctx := t.startClient(req.Context(), &out, c)
+	recording := c.recording()
 	if recording {
 		c.describe(req, method, original)
+		if t.clientTrace != ClientTraceOff {
+			ctx, c.way = t.follow(ctx, c.span)
+		}
+	}
+	sent := req.WithContext(ctx)
+	sent.Header = header
+	if t.meters != nil {
+		c.measure(ctx, req, sent)
 	}
 	resp, err := rt.base.RoundTrip(sent)
-	if !recording {
+	if !recording && c.m == nil {
 		return resp, err
 	}
 	if err != nil {
-		c.end(&Outcome{Err: callerError(req.Context(), err)}, "")
+		c.end(&Outcome{RequestBytes: c.m.requestBytes(), Err: callerError(req.Context(), err)}, "")
 		return resp, err
 	}
-	c.span.SetAttributes(semconv.NetworkProtocolVersion.String(protocolVersion(resp.ProtoMajor, resp.ProtoMinor)))
+	version := protocolVersion(resp.ProtoMajor, resp.ProtoMinor)
+	if c.m != nil {
+		c.m.series.version = version
+	}
+	if recording {
+		a := t.attrs()
+		a.add(semconv.NetworkProtocolVersion.String(version))
+		if len(t.responseHeaders) > 0 {
+			a.capture(t.responseHeaders, otelprop.HeaderCarrier(resp.Header), false)
+		}
+		c.put(a)
+	}
 	rt.watch(c, req, resp)
 	return resp, nil
+}
+
+// measure begins to measure the call.
+func (c *Call) measure(ctx context.Context, req, sent *http.Request) {
+	c.m = c.tracing.beginHTTP(ctx, httpClient, req.Method, "", 0, 0)
+	c.m.series.server = clientServer(req)
+	if c.tracing.meters.requestSize[httpClient] != nil && req.Body != nil {
+		length := req.ContentLength
+		if length == 0 && req.Body != http.NoBody {
+			length = -1 // unknown, for a client
+		}
+		sent.Body = c.m.count(req.Body, length)
+	}
 }
 
 // callerError is err, or the caller's own cancellation when that was the reason.
@@ -92,42 +127,29 @@ func (c *Call) describe(req *http.Request, method, original string) {
 	if original != "" {
 		a.add(semconv.HTTPRequestMethodOriginal.String(original))
 	}
-	a.add(semconv.URLFull.String(fullURL(req.URL)))
-	host, port := splitHost(req.URL.Host)
-	if port == 0 {
-		port = map[string]int{"http": 80, "https": 443}[req.URL.Scheme]
+	a.add(semconv.URLFull.String(c.tracing.secrets.url(req.URL)))
+	to := clientServer(req)
+	a.add(semconv.ServerAddress.String(to.address))
+	if to.port != 0 {
+		a.add(semconv.ServerPort.Int(to.port))
 	}
-	a.add(semconv.ServerAddress.String(semconv.Cut(host, maxHost)))
-	if port != 0 {
-		a.add(semconv.ServerPort.Int(port))
-	}
-	if n := resends(req); n > 0 {
+	if n, before := resends(req, c.span.SpanContext()); n > 0 {
 		a.add(semconv.HTTPRequestResendCount.Int(n))
-	}
-	c.span.SetAttributes(a.list...)
-	a.put()
-}
-
-// resends counts the redirects that led to req.
-func resends(req *http.Request) int {
-	n := 0
-	for r := req.Response; r != nil && n < 100; n++ {
-		if r.Request == nil {
-			return n + 1
+		if before.IsValid() && before.TraceID() != c.span.SpanContext().TraceID() {
+			c.span.AddLink(trace.Link{SpanContext: before}) // nothing else joins roots
 		}
-		r = r.Request.Response
 	}
-	return n
+	c.put(a)
 }
 
 // watch ends the call with the response's body.
 func (rt *transport) watch(c *Call, req *http.Request, resp *http.Response) {
 	if resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 && resp.StatusCode != http.StatusSwitchingProtocols {
-		c.end(&Outcome{HTTPStatus: resp.StatusCode}, "")
+		c.end(&Outcome{HTTPStatus: resp.StatusCode, RequestBytes: c.m.requestBytes()}, "")
 		return
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		c.end(&Outcome{HTTPStatus: resp.StatusCode}, "") // the body stays the connection
+		c.end(&Outcome{HTTPStatus: resp.StatusCode, RequestBytes: c.m.requestBytes()}, "") // the body stays the connection
 		return
 	}
 	b := &body{ReadCloser: resp.Body, ctx: req.Context(), watched: &watchedCall{call: c, status: resp.StatusCode}}
@@ -186,10 +208,13 @@ func (w *watchedCall) finish(err error, at time.Time) bool {
 	if !w.ended.CompareAndSwap(false, true) {
 		return false
 	}
-	o := Outcome{HTTPStatus: w.status, ResponseBytes: w.bytes.Load(), Err: err}
+	o := Outcome{HTTPStatus: w.status, ResponseBytes: w.bytes.Load(), RequestBytes: w.call.m.requestBytes(), Err: err}
 	if at.IsZero() {
 		w.call.end(&o, "")
 	} else {
+		if w.call.m != nil {
+			w.call.m.ended = at
+		}
 		w.call.end(&o, "", trace.WithTimestamp(at))
 	}
 	return true
@@ -198,7 +223,7 @@ func (w *watchedCall) finish(err error, at time.Time) bool {
 // dropped ends the call of a body that nobody holds any more.
 func (w *watchedCall) dropped() {
 	if !w.ended.Load() {
-		w.call.span.SetAttributes(semconv.BodyDropped.Bool(true))
+		w.call.SetAttributes(semconv.BodyDropped.Bool(true))
 		w.finish(nil, time.Unix(0, w.lastRead.Load()))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/meshtrace/meshtrace/internal/semconv"
+	"github.com/meshtrace/meshtrace/span"
 )
 
 // Bounds in bytes of what a request may put into attributes.
@@ -16,15 +17,6 @@ const (
 	maxAgent  = 512
 	maxMethod = 32
 )
-
-// methodOf returns the method to record, and the original where that is not known.
-func methodOf(m string) (method, original string) {
-	method, known := semconv.Method(m)
-	if !known {
-		original = semconv.Cut(m, maxMethod)
-	}
-	return method, original
-}
 
 // protocolVersion is network.protocol.version of HTTP.
 func protocolVersion(major, minor int) string {
@@ -66,19 +58,33 @@ func number(port string) int {
 	return int(n)
 }
 
-// secretParameters are the query parameters whose values are replaced, as the
-// semantic conventions have it for url.full and url.query.
-var secretParameters = map[string]bool{
-	"AWSAccessKeyId": true, "Signature": true, "sig": true, "X-Goog-Signature": true,
-	"X-Amz-Signature": true, "X-Amz-Credential": true, "X-Amz-Security-Token": true,
+// secrets are the query parameters whose values are replaced.
+type secrets struct {
+	names map[string]bool
+	quick bool // mayHoldSecret knows the names
 }
+
+func newSecrets(names []string) *secrets {
+	s := &secrets{names: make(map[string]bool, len(names))}
+	for _, n := range names {
+		s.names[n] = true
+	}
+	return s
+}
+
+// defaultSecrets are those of span.SecretParameters.
+var defaultSecrets = func() *secrets {
+	s := newSecrets(span.SecretParameters())
+	s.quick = true
+	return s
+}()
 
 const redacted = "REDACTED"
 
-// redactQuery replaces the values of secret parameters; keys stay. Names are
+// redact replaces the values of secret parameters in a query; keys stay. Names are
 // compared after decoding, so an encoded name hides nothing.
-func redactQuery(q string) string {
-	if !mayHoldSecret(q) {
+func (s *secrets) redact(q string) string {
+	if q == "" || len(s.names) == 0 || (s.quick && !mayHoldSecret(q)) {
 		return q
 	}
 	var b strings.Builder
@@ -88,7 +94,7 @@ func redactQuery(q string) string {
 		}
 		key, _, hasValue := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(key)
-		if hasValue && (err != nil || secretParameters[name]) {
+		if hasValue && (err != nil || s.names[name]) {
 			b.WriteString(key)
 			b.WriteString("=" + redacted)
 		} else {
@@ -99,15 +105,15 @@ func redactQuery(q string) string {
 }
 
 // mayHoldSecret is a cheap test that spares most queries the walk: every secret
-// name has "ig" or "X-" or "Key" in it, or is hidden behind an escape.
+// name of defaultSecrets has "ig" or "X-" or "Key" in it, or is hidden behind an escape.
 func mayHoldSecret(q string) bool {
 	return strings.Contains(q, "ig") || strings.Contains(q, "X-") || strings.Contains(q, "Key") ||
 		strings.IndexByte(q, '%') >= 0 || strings.IndexByte(q, '+') >= 0
 }
 
-// fullURL is url.full: without user information and secrets, bounded.
-func fullURL(u *url.URL) string {
-	query := redactQuery(u.RawQuery)
+// url is url.full: without user information and secrets, bounded.
+func (s *secrets) url(u *url.URL) string {
+	query := s.redact(u.RawQuery)
 	if u.User == nil && query == u.RawQuery {
 		return semconv.Cut(u.String(), maxPath)
 	}

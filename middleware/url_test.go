@@ -21,11 +21,11 @@ func TestRedactQuery(t *testing.T) {
 		"signal=ok&design=ok":         "signal=ok&design=ok",
 		"X-Amz-Security-Token=t=t&&=": "X-Amz-Security-Token=REDACTED&&=",
 	} {
-		if got := redactQuery(in); got != want {
+		if got := defaultSecrets.redact(in); got != want {
 			t.Errorf("redactQuery(%q) = %q, want %q", in, got, want)
 		}
 	}
-	for name := range secretParameters {
+	for name := range defaultSecrets.names {
 		if !mayHoldSecret(name) {
 			t.Errorf("mayHoldSecret(%q) = false: its value would stay", name)
 		}
@@ -41,7 +41,7 @@ func TestFullURL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := fullURL(u); got != want {
+		if got := defaultSecrets.url(u); got != want {
 			t.Errorf("fullURL(%q) = %q, want %q", in, got, want)
 		}
 		if u.String() != in {
@@ -53,12 +53,12 @@ func TestFullURL(t *testing.T) {
 func FuzzRedactQuery(f *testing.F) {
 	f.Add("a=b&sig=SECRET")
 	f.Fuzz(func(t *testing.T, q string) {
-		out := redactQuery(q)
+		out := defaultSecrets.redact(q)
 		values, err := url.ParseQuery(out)
 		if err != nil {
 			return
 		}
-		for name := range secretParameters {
+		for name := range defaultSecrets.names {
 			for _, v := range values[name] {
 				if v != redacted && v != "" {
 					t.Errorf("redactQuery(%q) = %q shows %s=%q", q, out, name, v)

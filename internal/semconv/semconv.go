@@ -160,6 +160,8 @@ const (
 
 // Our own: what OpenTelemetry and Envoy have no word for.
 const (
+	// FirstByteEvent is the name of the event when an answer begins to go out.
+	FirstByteEvent = "meshtrace.response.first_byte"
 	// SamplingReason says why the request is traced, as a sampler.Why in text.
 	SamplingReason attribute.Key = "meshtrace.sampling.reason"
 	// BodyDropped marks a client span whose response body was neither read to its
@@ -172,4 +174,22 @@ const (
 	// PreviousAttempts is the attempt number less one that grpc-go's client states
 	// in grpc-previous-rpc-attempts.
 	PreviousAttempts attribute.Key = "meshtrace.rpc.previous_attempts"
+)
+
+// Metrics of HTTP, durations in seconds and sizes in bytes. Semantic conventions 1.43,
+// "HTTP metrics"; the durations stable, the rest in development.
+const (
+	HTTPServerRequestDuration  = "http.server.request.duration"
+	HTTPClientRequestDuration  = "http.client.request.duration"
+	HTTPServerActiveRequests   = "http.server.active_requests"
+	HTTPServerRequestBodySize  = "http.server.request.body.size"
+	HTTPServerResponseBodySize = "http.server.response.body.size"
+	HTTPClientRequestBodySize  = "http.client.request.body.size"
+	HTTPClientResponseBodySize = "http.client.response.body.size"
+)
+
+// Metrics of RPC, in seconds. Semantic conventions 1.43, "RPC metrics"; release candidate.
+const (
+	RPCServerCallDuration = "rpc.server.call.duration"
+	RPCClientCallDuration = "rpc.client.call.duration"
 )
