@@ -50,6 +50,7 @@ type Incoming struct {
 	Attributes []attribute.KeyValue
 
 	health  bool          // a health check by its path, or filtered
+	refused bool          // a gateway refuses it before it looks for a route
 	request *http.Request // Handler's
 }
 
@@ -109,6 +110,7 @@ type Call struct {
 	state    *reqctx.State // of the request around the call; nil outside any
 	server   bool
 	owned    bool // the span was started by this call, not by one around it
+	counted  bool // the decision, or it is not to be
 	rpc      bool // method is gRPC's
 	named    bool // the name is not the route's to change
 	ended    bool
@@ -256,6 +258,7 @@ func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, 
 	id, change := t.policy.Next(arrived, c.origin.edge)
 	t.ids[change].Add(1)
 	if t.disabled {
+		c.counted = true
 		return id // D-1: no decision, so no digit
 	}
 	s := &c.State
@@ -288,11 +291,31 @@ func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, 
 	if h, ok := in.Carrier.(otelprop.HeaderCarrier); ok && t.headerRules {
 		req.Header = h.Get
 	}
-	c.decision = t.sampler.Decide(req)
+	switch {
+	case in.refused:
+		c.decision = sampler.Decision{Why: sampler.Refused}
+	case t.asksBase || t.role == Gateway:
+		c.judge(&req)
+	default:
+		c.decision, c.counted = t.sampler.Decide(req), true
+	}
 	if c.decision.Why == sampler.HealthCheck && t.role == Service {
 		c.decision.Write = false // passed on, and not to be traced by the next hop either
 	}
 	return id
+}
+
+// judge decides, and keeps what Base said.
+func (c *serverCall) judge(req *sampler.Request) {
+	t, s := c.tracing, &c.State
+	v := t.sampler.Judge(*req)
+	c.decision = v.Decision
+	if t.role != Gateway {
+		c.count() // D-27: a gateway counts what was answered
+	}
+	if v.Asked {
+		s.Answer = &reqctx.Answer{Attributes: v.Base.Attributes, TraceState: v.Base.Tracestate}
+	}
 }
 
 // startTraced starts the SDK's span of a request and returns its context.
@@ -379,6 +402,9 @@ func (t *Tracing) untracedContext(parent trace.SpanContext, s *reqctx.State) tra
 	if !parent.IsValid() {
 		cfg.TraceID = s.TraceID
 	}
+	if s.Answer != nil {
+		cfg.TraceState = s.Answer.TraceState // W-17
+	}
 	if !cfg.SpanID.IsValid() {
 		cfg.SpanID = newSpanID()
 	}
@@ -405,8 +431,11 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 	untraced := sc.IsValid() && !sc.IsRemote() && !sc.IsSampled()
 	switch {
 	case t.disabled || null || !t.spawn || out.filtered:
-	case !untraced || !t.ours:
+	case !untraced || !t.ours || t.askChildren:
 		c.owned = true
+		if t.askChildren {
+			ctx = &reqctx.Spawn{Context: ctx}
+		}
 		name := out.Name
 		if t.spanName != nil {
 			name = c.wanted(name)
@@ -470,12 +499,23 @@ func (c *Call) End(o Outcome) {
 	}
 }
 
+// count counts the decision about a request (D-27), once.
+func (c *Call) count() {
+	if !c.counted {
+		c.counted = true
+		c.tracing.sampler.Count(c.decision)
+	}
+}
+
 // end is End with the route that the router found, which span.SetRoute overrides.
 func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 	if c.ended {
 		return
 	}
 	c.ended = true
+	if c.server && (o.HTTPStatus != 0 || o.GRPCStatus != "") {
+		c.count()
+	}
 	recording := c.recording()
 	if !recording && c.m == nil {
 		return

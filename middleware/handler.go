@@ -66,6 +66,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if t.role == Gateway {
 		c.incoming.Name, c.incoming.Kind = t.defaultName(r.Host), t.serverKind()
+		c.incoming.refused = r.RequestURI == "*" // O-5
 	}
 	if t.route != nil {
 		c.incoming.Route = t.route(r)
@@ -79,7 +80,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	_, respond := c.ResponseID()
-	respond = respond || c.answersOperation()
+	respond = respond || t.role == Gateway
 	recording := c.Call.span.IsRecording()
 	respond = respond || t.traceResponse || (recording && (t.firstByte || len(t.responseHeaders) > 0))
 	var scheme, asked string
@@ -124,7 +125,12 @@ func (c *httpCall) respond(h http.Header) {
 		h.Set(requestid.Header, string(id))
 	}
 	if c.gateway != nil {
-		c.respondOperation(h)
+		if c.answersOperation() {
+			c.respondOperation(h)
+		}
+		if c.State.Err() == nil { // D-27: a caller who has gone hears nothing
+			c.count()
+		}
 	}
 	if c.tracing.traceResponse {
 		if sc := c.Call.span.SpanContext(); sc.IsValid() {
@@ -204,6 +210,10 @@ func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
 		// net/http answers nothing at all; the convention has a status for it.
 		o.HTTPStatus = http.StatusInternalServerError
 	}
+	if c.recorder.Hijacked() {
+		c.count()
+	}
+	c.counted = true
 	c.Call.end(&o, r.Pattern)
 }
 

@@ -21,7 +21,7 @@ func Envoy() Config {
 			Inject:  []propagation.Format{propagation.TraceContext},
 			Strict:  true,
 		},
-		Sampling: sampler.Config{EnvoyFractions: true}, // D-20, D-21
+		Sampling: sampler.Config{EnvoyFractions: true, AskAlways: true}, // D-20, D-21, W-16
 	}
 }
 

@@ -72,6 +72,7 @@ type Tracing struct {
 	sendTo      func(*http.Request) bool
 	headerRules bool // some sampling rule asks for a header
 	asksBase    bool // sampling has a Base, which wants a trace id
+	askChildren bool // of a gateway's requests (W-16)
 	ours        bool // our sampler is in the provider
 	sdk         bool // the provider is the SDK's, which copies attributes
 	disabled    bool
@@ -167,6 +168,7 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	sampling := t.samplingConfig(env, cfg.Sampling)
 	t.sampler, err = sampler.New(sampling)
 	t.asksBase = sampling.Base != nil
+	t.askChildren = t.role == Gateway && t.asksBase && sampling.AskAlways
 	errs = append(errs, err)
 	for _, r := range cfg.Sampling.Rules {
 		t.headerRules = t.headerRules || r.Header != ""

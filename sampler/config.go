@@ -47,6 +47,12 @@ type Config struct {
 	// NoVeto takes the last word from the shares: a caller's or Base's yes beats
 	// their no, as in Envoy before 1.39 (W-15).
 	NoVeto bool
+	// AskAlways has Base asked whenever Envoy asks its tracer's sampler: also about a
+	// request that the shares hold back, whose tracestate is Base's then (W-17), and
+	// about the span of each call that a gateway passes on (W-16). The shares have no say
+	// there, so a Base which always says yes has these exported without their parents.
+	// The zero value asks where the answer decides; children follow their parent.
+	AskAlways bool
 	// EnvoyFractions keeps Envoy's way with a Million in Random and Overall, by
 	// which 1 % of it and more are everything (D-20). The zero value scales it right.
 	EnvoyFractions bool

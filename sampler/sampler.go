@@ -66,52 +66,81 @@ func New(cfg Config) (*Sampler, error) {
 // r.Parent around it, as a trace of r.Trace; where neither has a trace id, of a
 // random one. It does not allocate unless there is a Base.
 func (s *Sampler) Decide(r Request) Decision {
-	d, _ := s.decide(&r, nil)
-	return d
+	v := s.decide(&r, nil)
+	s.Count(v.Decision)
+	return v.Decision
 }
 
-// decide asks Base by p, or makes one of r, and returns Base's result if it was asked.
-func (s *Sampler) decide(r *Request, p *sdktrace.SamplingParameters) (Decision, sdktrace.SamplingResult) {
+// Verdict is a Decision with what Config.Base said to it.
+type Verdict struct {
+	Decision
+	// Asked tells whether Base had a say.
+	Asked bool
+	// Base is its answer, zero unless Asked. The span, sampled or not, has the
+	// tracestate in it, also an empty one (W-17), and the attributes.
+	Base sdktrace.SamplingResult
+}
+
+// Judge is Decide for whoever starts the span and counts the decision itself, by
+// Count, once the request was answered (D-27). Call it once a request.
+func (s *Sampler) Judge(r Request) Verdict { return s.decide(&r, nil) }
+
+// Count counts d as Decide would have.
+func (s *Sampler) Count(d Decision) {
+	if d.Why == HealthCheck {
+		d.Reason = requestid.NotTraceable // D-27: and as health_check
+	}
+	s.counts[d.Why][d.Reason].Add(1)
+}
+
+// decide asks Base by p, or makes one of r.
+func (s *Sampler) decide(r *Request, p *sdktrace.SamplingParameters) Verdict {
 	i := s.cfg.rule(r)
 	if i >= 0 && s.cfg.Rules[i].Drop {
-		return s.count(Decision{Why: HealthCheck}), sdktrace.SamplingResult{}
+		return Verdict{Decision: Decision{Why: HealthCheck}}
 	}
 	if r.Client && r.Draw == 0 {
 		r.Draw = rand.Uint32() // D-13
 	}
 	sh := s.cfg.shares(i, r.Shares).override(s.over.Load())
 	if r.HealthCheck {
-		s.count(Decision{Why: HealthCheck}) // D-27: and as not_traceable
-		return unsampled(decide(r, &s.cfg, &sh)), sdktrace.SamplingResult{}
+		v := Verdict{Decision: unsampled(decide(r, &s.cfg, &sh))}
+		if s.cfg.Base != nil && s.cfg.AskAlways { // D-26: the trace is taken back afterwards
+			v.Base, v.Asked = s.askBase(r, p), true
+		}
+		return v
 	}
-	d, own, result := s.ask(r, &sh, p)
-	if r.Stranger && d.Traced && wants(r) {
+	v, own := s.ask(r, &sh, p)
+	if r.Stranger && v.Traced && wants(r) {
 		quiet := r.quiet()
-		if q, _, qresult := s.ask(&quiet, &sh, p); !q.Traced && !s.takeForced() {
+		if q, _ := s.ask(&quiet, &sh, p); !q.Traced && !s.takeForced() {
 			// The reason in its id goes, too, or the next hop would trace it.
 			q.Write = q.Write || s.cfg.packs() && !says(r.ID, q.Reason)
-			return s.count(q), qresult
+			return q
 		}
 	}
-	if d.Traced && isNew(r, own) && !s.take(i, isForced(r, own)) {
-		d, result = Decision{Why: Limited}, sdktrace.SamplingResult{}
+	if v.Traced && isNew(r, own) && !s.take(i, isForced(r, own)) {
+		return Verdict{Decision: Decision{Why: Limited}}
 	}
-	return s.count(d), result
+	return v
 }
 
-// ask decides about r without any limit: the decision, the shares' part of it and
-// Base's answer.
-func (s *Sampler) ask(r *Request, sh *Shares, p *sdktrace.SamplingParameters) (d, own Decision, result sdktrace.SamplingResult) {
+// ask decides about r without any limit, and returns the shares' part of it, too.
+func (s *Sampler) ask(r *Request, sh *Shares, p *sdktrace.SamplingParameters) (v Verdict, own Decision) {
 	own = decide(r, &s.cfg, sh)
 	base := silent
 	if s.cfg.Base != nil && s.baseCounts(r, own) {
-		result = s.askBase(r, p)
+		v.Base, v.Asked = s.askBase(r, p), true
+		if r.Sampling == propagation.Deferred && v.Base.Tracestate.Len() == 0 {
+			v.Base.Tracestate = r.Parent.TraceState() // Base was not shown the parent
+		}
 		base = no
-		if result.Decision == sdktrace.RecordAndSample {
+		if v.Base.Decision == sdktrace.RecordAndSample {
 			base = yes
 		}
 	}
-	return settle(r, own, s.cfg.NoVeto, base), own, result
+	v.Decision = settle(r, own, s.cfg.NoVeto, base)
+	return v, own
 }
 
 // wants reports whether something in r asks for a trace.
@@ -145,9 +174,10 @@ func (s *Sampler) takeForced() bool {
 	return s.forced.take(int64(time.Since(s.start)), false)
 }
 
-// baseCounts reports whether Base's answer can change the decision.
+// baseCounts reports whether Base's answer can change the decision, or is asked for
+// all the same.
 func (s *Sampler) baseCounts(r *Request, own Decision) bool {
-	return (own.Traced || s.cfg.NoVeto) && r.Sampling != propagation.Debug && !denied(r)
+	return (own.Traced || s.cfg.NoVeto || s.cfg.AskAlways) && r.Sampling != propagation.Debug && !denied(r)
 }
 
 // askBase asks Base by p, or by what r knows where p is nil.
@@ -221,11 +251,6 @@ func (s *Sampler) take(i int, forced bool) bool {
 	return true
 }
 
-func (s *Sampler) count(d Decision) Decision {
-	s.counts[d.Why][d.Reason].Add(1)
-	return d
-}
-
 // SetShares replaces shares while requests are served, those of the Config and of
 // all Rules alike, as Envoy's runtime keys tracing.client_enabled,
 // tracing.random_sampling and tracing.global_enabled do (D-22). A share that is
@@ -247,7 +272,8 @@ func (s *Sampler) SetShares(sh Shares) error {
 // Counts returns how many decisions were made, in a new map: by Why, under its
 // String, where there were any, and under Envoy's five names (D-27):
 // client_enabled, random_sampling, service_forced, not_traceable, which count the
-// reason, and health_check, which is counted as not_traceable too. A decision
+// reason, and health_check, which is counted as not_traceable too. The middleware of a
+// gateway counts a decision when the response's headers go out. A decision
 // that was taken over from the parent span in this process is not counted. The
 // numbers are each exact, but not of one instant.
 func (s *Sampler) Counts() map[string]uint64 {

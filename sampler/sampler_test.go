@@ -134,6 +134,57 @@ func TestBase(t *testing.T) {
 	}
 }
 
+func TestAskAlways(t *testing.T) {
+	own, err := trace.ParseTraceState("own=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		rule string
+		r    Request
+		cfg  Config
+		want Why
+	}{
+		{"W-17 the shares hold back", Request{ID: plain, Parent: parent(true)}, Config{Random: none}, Vetoed},
+		{"W-17 an earlier hop held back", Request{ID: plain}, Config{Overall: none}, NotInOverall},
+		{"D-26", Request{ID: plain, HealthCheck: true}, Config{}, HealthCheck},
+	} {
+		for _, always := range []bool{false, true} {
+			c.cfg.AskAlways, c.cfg.Base = always, &asked{result: sdktrace.SamplingResult{Decision: sdktrace.Drop, Tracestate: own}}
+			v := mustNew(t, c.cfg).Judge(c.r)
+			if v.Asked != always || (v.Base.Tracestate.Len() > 0) != always || v.Traced {
+				t.Errorf("%s: Judge = %+v, want Base asked: %v", c.rule, v, always)
+			}
+			if want := c.want; v.Why != want && !(want == Vetoed && v.Why == NotInRandom) {
+				t.Errorf("%s: Why = %v, want %v", c.rule, v.Why, want)
+			}
+		}
+	}
+	debug := mustNew(t, Config{AskAlways: true, Base: &asked{}}).Judge(Request{ID: plain, Sampling: propagation.Debug})
+	if debug.Asked {
+		t.Errorf("B-1 debug: Judge = %+v, want Base not asked", debug)
+	}
+}
+
+// D-27: what Judge decided is counted by Count alone.
+func TestCount(t *testing.T) {
+	s := mustNew(t, Config{})
+	for _, r := range []Request{{ID: plain}, {ID: plain, Force: true}, {ID: plain, HealthCheck: true}} {
+		v := s.Judge(r)
+		before := s.Counts()
+		s.Count(v.Decision)
+		after, want := s.Counts(), mustNew(t, Config{})
+		if d := want.Decide(r); d != v.Decision {
+			t.Errorf("Judge(%+v) = %+v, Decide = %+v", r, v.Decision, d)
+		}
+		for name, n := range want.Counts() {
+			if after[name]-before[name] != n {
+				t.Errorf("Count(%+v) moved %s by %d, Decide by %d", v.Decision, name, after[name]-before[name], n)
+			}
+		}
+	}
+}
+
 func TestBaseIsAskedAboutTheSpan(t *testing.T) {
 	base := &asked{}
 	s := mustNew(t, Config{Base: base})

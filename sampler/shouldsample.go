@@ -30,18 +30,27 @@ func (s *Sampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingR
 		p.ParentContext = context.Background()
 	}
 	parent := trace.SpanContextFromContext(p.ParentContext)
-	if parent.IsValid() && !parent.IsRemote() { // W-16, and Base is not asked again
+	state := reqctx.From(p.ParentContext)
+	if parent.IsValid() && !parent.IsRemote() {
+		if s.cfg.AskAlways && s.cfg.Base != nil && spawned(p.ParentContext, state) { // W-16
+			return s.cfg.Base.ShouldSample(p)
+		}
 		return result(parent.IsSampled(), parent)
 	}
-	state := reqctx.From(p.ParentContext)
 	if state != nil {
 		if d, ok := state.Decision(); ok {
-			return result(d.Traced, parent)
+			res := result(d.Traced, parent)
+			if a := state.Answer; a != nil && state.Span == nil { // the request's own span
+				res.Attributes, res.Tracestate = a.Attributes, a.TraceState
+			}
+			return res
 		}
 	}
 	r := Request{Parent: parent, Trace: p.TraceID}
 	s.describe(&r, &p, state)
-	d, asked := s.decide(&r, &p)
+	v := s.decide(&r, &p)
+	s.Count(v.Decision)
+	d := v.Decision
 	if state != nil && !state.SetDecision(reqctx.Decision{
 		Traced: d.Traced, Write: d.Write, Reason: uint8(d.Reason), Why: uint8(d.Why),
 	}) {
@@ -51,15 +60,28 @@ func (s *Sampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingR
 	res := result(d.Traced, parent)
 	switch d.Why {
 	case BaseTraces, BaseDoesNot:
-		res = asked
-		if r.Sampling == propagation.Deferred && res.Tracestate.Len() == 0 {
-			res.Tracestate = parent.TraceState() // Base was not shown the parent
-		}
-		res.Attributes = append(asked.Attributes[:len(asked.Attributes):len(asked.Attributes)], s.attributes[d.Why]...)
+		res = v.Base
+		res.Attributes = append(v.Base.Attributes[:len(v.Base.Attributes):len(v.Base.Attributes)], s.attributes[d.Why]...)
 	default:
 		res.Attributes = s.attributes[d.Why]
+		if v.Asked {
+			res.Tracestate = v.Base.Tracestate // W-17
+		}
 	}
 	return res
+}
+
+// spawned tells whether the span to start is that of a gateway's upstream call, and
+// not held back by a limit, which Envoy does not have.
+func spawned(ctx context.Context, state *reqctx.State) bool {
+	if _, ok := ctx.(*reqctx.Spawn); !ok {
+		return false
+	}
+	if state == nil {
+		return true
+	}
+	d, _ := state.Decision()
+	return Why(d.Why) != Limited
 }
 
 // describe puts into r what state knows, and what rules are matched with.

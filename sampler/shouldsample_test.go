@@ -344,3 +344,53 @@ func TestShouldSampleAllocs(t *testing.T) {
 		}
 	}
 }
+
+// W-16: the span of a call that a gateway passes on is Base's alone to decide.
+func TestShouldSampleSpawned(t *testing.T) {
+	own, err := trace.ParseTraceState("own=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	yes := sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample, Tracestate: own}
+	with := func(d reqctx.Decision) *reqctx.State {
+		st := &reqctx.State{Context: context.Background()}
+		st.SetDecision(d)
+		return st
+	}
+	vetoed, limited := with(reqctx.Decision{Why: uint8(Vetoed)}), with(reqctx.Decision{Why: uint8(Limited)})
+	local := trace.NewSpanContext(trace.SpanContextConfig{TraceID: traceID, SpanID: trace.SpanID{1}})
+	for _, c := range []struct {
+		name    string
+		cfg     Config
+		state   *reqctx.State
+		spawned bool
+		asked   bool
+	}{
+		{"W-16", Config{AskAlways: true}, vetoed, true, true},
+		{"outside of any request", Config{AskAlways: true}, nil, true, true},
+		{"another span of the request", Config{AskAlways: true}, vetoed, false, false},
+		{"without AskAlways", Config{}, vetoed, true, false},
+		{"a limit of this hop's", Config{AskAlways: true}, limited, true, false},
+	} {
+		base := &asked{result: yes}
+		c.cfg.Base = base
+		ctx := context.Background()
+		if c.state != nil {
+			ctx = c.state
+		}
+		ctx = trace.ContextWithSpanContext(ctx, local)
+		if c.spawned {
+			ctx = &reqctx.Spawn{Context: ctx}
+		}
+		got := mustNew(t, c.cfg).ShouldSample(sdktrace.SamplingParameters{ParentContext: ctx, TraceID: traceID})
+		if asked := len(base.calls) > 0; asked != c.asked || (got.Decision == sdktrace.RecordAndSample) != c.asked || (got.Tracestate.Len() > 0) != c.asked {
+			t.Errorf("%s: Base asked: %v, %v, tracestate %q, want asked: %v", c.name, asked, got.Decision, got.Tracestate, c.asked)
+		}
+	}
+	none := mustNew(t, Config{AskAlways: true}).ShouldSample(sdktrace.SamplingParameters{
+		ParentContext: &reqctx.Spawn{Context: trace.ContextWithSpanContext(vetoed, local)}, TraceID: traceID,
+	})
+	if none.Decision != sdktrace.Drop {
+		t.Errorf("without Base: %v, want the parent's no", none.Decision)
+	}
+}

@@ -27,6 +27,7 @@ const (
 	Denied                      // B-4: B3 says no, without ids
 	Debugged                    // B-1: B3 says debug
 	Limited                     // PerSecond, of the Config or the Rule
+	Refused                     // O-5: a gateway refuses such a request before it looks for a route
 
 	whys // how many there are
 )
@@ -75,6 +76,8 @@ func (w Why) String() string {
 		return "B-1: the caller's B3 says debug"
 	case Limited:
 		return "PerSecond: too many new traces"
+	case Refused:
+		return "O-5: refused before any route"
 	}
 	return "Why(" + strconv.Itoa(int(w)) + ")"
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"go.opentelemetry.io/otel/attribute"
 	otelprop "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -57,6 +58,9 @@ type State struct {
 	// SpanID is the id that the request's own span is to have, as TraceID is; zero
 	// leaves it to the provider. It is the caller's where they share a span (B-11).
 	SpanID trace.SpanID
+	// Answer is what the program's own sampler said to the decision; nil when it was
+	// not asked. Nobody writes it.
+	Answer *Answer
 	// Carrier holds the headers as they arrived; nil when there were none.
 	Carrier otelprop.TextMapCarrier
 	// Peer is the direct peer's address; invalid when unknown.
@@ -68,6 +72,16 @@ type State struct {
 	origin *State // whose cells are written; nil: own ones
 	cells  cells
 }
+
+// Answer is what a sampler says beside yes or no.
+type Answer struct {
+	Attributes []attribute.KeyValue
+	TraceState trace.TraceState
+}
+
+// Spawn is a context under which a gateway starts the span of a call that it passes
+// on.
+type Spawn struct{ context.Context }
 
 // cells are written after the node is shared.
 type cells struct {
@@ -100,6 +114,7 @@ func (s *State) Derive(ctx context.Context) *State {
 		Forward:          s.Forward,
 		TraceID:          s.TraceID,
 		SpanID:           s.SpanID,
+		Answer:           s.Answer,
 		Carrier:          s.Carrier,
 		Peer:             s.Peer,
 		Span:             s.Span,
