@@ -110,6 +110,7 @@ type Call struct {
 	state    *reqctx.State // of the request around the call; nil outside any
 	server   bool
 	owned    bool // the span was started by this call, not by one around it
+	emptyID  bool // the request came with an id that is empty, and keeps it
 	counted  bool // the decision, or it is not to be
 	rpc      bool // method is gRPC's
 	named    bool // the name is not the route's to change
@@ -182,6 +183,9 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	ext := t.propagator.Read(in.Carrier)
 	src := headers.NewSource(in.Carrier)
 	ids := src.IDs()
+	if t.names != envoyNames { // ED-14
+		ids.Force = len(src.Lines(&t.names.forceTrace)) > 0
+	}
 	c.origin = origin{client: in.Peer, internal: true}
 	if t.edge != nil && !in.Trusted {
 		c.origin = t.edge.origin(in.Peer, src.Lines(&forwardedFor))
@@ -223,6 +227,7 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 		s.SpanID = parent.SpanID()
 	}
 	id := t.decide(in, c, parent, ids.Request)
+	c.emptyID = id == "" && ids.Request == "" && t.role == Gateway && len(src.Lines(&headers.RequestID)) > 0
 
 	if c.decision.Write {
 		id = id.WithReason(c.decision.Reason)
@@ -474,7 +479,7 @@ func (c *Call) RequestID() requestid.ID {
 // whether one belongs there: Config.RequestID.InResponse says so, or the request
 // came with x-envoy-force-trace (RID-18).
 func (c *Call) ResponseID() (requestid.ID, bool) {
-	if !c.server || c.state.RequestID == "" {
+	if !c.server || c.state.RequestID == "" && !c.emptyID {
 		return "", false // RID-19
 	}
 	if !c.tracing.policy.InResponse && !c.state.ForceTrace {

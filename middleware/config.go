@@ -72,7 +72,8 @@ type Config struct {
 	// Direction is which way the requests of a gateway go: it names their spans and tells
 	// who may rename them (N-1 to N-13). A service has no use for it.
 	Direction Direction
-	// Proxy is what a gateway says of itself; a service has no use for it.
+	// Proxy is what a gateway says of itself. A service has no use for it but for
+	// HeaderPrefix.
 	Proxy Proxy
 	// Edge tells strangers from the mesh; nil trusts what arrives.
 	Edge *Edge
@@ -191,9 +192,16 @@ type Proxy struct {
 	// Address stands in x-forwarded-for for a peer of 127.0.0.1 (ED-8); invalid
 	// writes the peer as it is.
 	Address netip.Addr
-	// KeepForwardedFor passes x-forwarded-for on without the peer (ED-8). Behind an
-	// Inner edge it is never added.
+	// KeepForwardedFor passes x-forwarded-for on without the peer (ED-8).
 	KeepForwardedFor bool
+	// AddForwardedFor adds the peer to x-forwarded-for behind an Inner edge, too, as
+	// Envoy's XFF extension does with skip_xff_append: false (ED-8). A peer outside of
+	// Edge.Proxies is added in any case.
+	AddForwardedFor bool
+	// HeaderPrefix stands in the place of x-envoy in the names of Envoy's own headers,
+	// in those that are read, written and removed: header_prefix of a bootstrap (ED-14).
+	// The old names are ordinary headers then. "" is x-envoy. It counts in both roles.
+	HeaderPrefix string
 	// InternalOnly are further headers that a stranger's request loses (ED-10), at
 	// most 64 names.
 	InternalOnly []string
@@ -252,6 +260,7 @@ func (cfg *Config) check() error {
 		errs = append(errs, cfg.Edge.check())
 	}
 	errs = append(errs, cfg.checkHooks())
+	errs = append(errs, checkHeaderPrefix(cfg.Proxy.HeaderPrefix))
 	for i, h := range cfg.Proxy.InternalOnly {
 		if !isHeaderName(h) || i == maxInternalOnly {
 			errs = append(errs, fmt.Errorf("middleware: Config.Proxy.InternalOnly[%d]=%.80q: allowed are at most %d names of headers", i, h, maxInternalOnly))

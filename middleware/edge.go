@@ -31,6 +31,11 @@ type Edge struct {
 	// Hops is how many trusted proxies stand in front, 0 to 64: so many addresses at
 	// the end of x-forwarded-for are theirs (ED-1, ED-2).
 	Hops int
+	// Proxies are the addresses of trusted proxies, in the place of Hops, where their
+	// number differs from request to request: the xff_trusted_cidrs of Envoy's XFF
+	// extension (ED-8). Of a peer among them the client's address is the last one in
+	// x-forwarded-for that is not; of any other peer it is the peer's own. nil is none.
+	Proxies []netip.Prefix
 	// Inner is Envoy's use_remote_address: false. The address comes from
 	// x-forwarded-for alone, and a request from outside is sanitised but keeps its
 	// request id: it passed an edge before (ED-4).
@@ -92,6 +97,14 @@ func (e *Edge) check() error {
 			errs = append(errs, fmt.Errorf("middleware: Config.Edge.Internal[%d] is no prefix: allowed is such as 10.0.0.0/8", i))
 		}
 	}
+	for i, p := range e.Proxies {
+		if !p.IsValid() {
+			errs = append(errs, fmt.Errorf("middleware: Config.Edge.Proxies[%d] is no prefix: allowed is such as 10.0.0.0/8", i))
+		}
+	}
+	if e.Hops != 0 && len(e.Proxies) > 0 {
+		errs = append(errs, fmt.Errorf("middleware: Config.Edge.Hops=%d beside Proxies: allowed is one of them", e.Hops))
+	}
 	if e.Hops < 0 || e.Hops > maxHops {
 		errs = append(errs, fmt.Errorf("middleware: Config.Edge.Hops=%d: allowed is 0 to %d", e.Hops, maxHops))
 	}
@@ -130,6 +143,12 @@ func (e *Edge) origin(peer netip.Addr, xff []string) origin {
 	o := origin{client: peer, edge: !e.Inner}
 	possible := false // may be internal at all
 	switch {
+	case len(e.Proxies) > 0 && present && within(e.Proxies, peer): // ED-8
+		if a, alone, ok := lastUntrusted(list, e.Proxies); ok {
+			o.client, possible = a, alone
+		}
+	case len(e.Proxies) > 0:
+		possible = !e.Inner && !present
 	case !e.Inner: // ED-1
 		possible = !present
 		if e.Hops > 0 {
@@ -142,19 +161,19 @@ func (e *Edge) origin(peer netip.Addr, xff []string) origin {
 			o.client, possible = a, alone
 		}
 	}
-	if possible && e.inside(o.client) {
+	if possible && within(e.Internal, o.client) {
 		o.internal, o.edge = true, false
 	}
 	return o
 }
 
-// inside tells whether a is one of the internal addresses.
-func (e *Edge) inside(a netip.Addr) bool {
+// within tells whether a is in one of list.
+func within(list []netip.Prefix, a netip.Addr) bool {
 	if !a.IsValid() {
 		return false
 	}
 	a = a.Unmap().WithZone("")
-	for _, p := range e.Internal {
+	for _, p := range list {
 		if p.Contains(a) {
 			return true
 		}
@@ -204,13 +223,37 @@ func lastAddress(list string, skip int) (a netip.Addr, alone, ok bool) {
 	return a.Unmap(), i < 0 && skip == 0, true
 }
 
+// lastUntrusted returns the last address of a list that is not in trusted, the first of
+// all when each is, and whether it is the only one in the list. Empty entries do not
+// count. It is false when there is none, or when one that it passes is no bare address.
+func lastUntrusted(list string, trusted []netip.Prefix) (a netip.Addr, alone, ok bool) {
+	n := 0
+	for list != "" {
+		i := strings.LastIndexByte(list, ',')
+		entry := strings.Trim(list[i+1:], " \t")
+		list = list[:max(i, 0)]
+		if entry == "" {
+			continue
+		}
+		b, err := netip.ParseAddr(entry)
+		if err != nil {
+			return netip.Addr{}, false, false
+		}
+		a, n = b.Unmap(), n+1
+		if !within(trusted, a) {
+			break
+		}
+	}
+	return a, n == 1 && strings.Trim(list, ", \t") == "", n > 0
+}
+
 // noteStranger reports the first request that reached a program without an Edge from
 // a public address and without a sign of a proxy in front: what it says is trusted.
 func (t *Tracing) noteStranger(peer netip.Addr, src *headers.Source) {
 	if t.stranger.Load() || !peer.IsGlobalUnicast() || peer.IsPrivate() || len(src.Lines(&forwardedFor)) > 0 {
 		return
 	}
-	for _, n := range envoyMarks {
+	for _, n := range t.names.marks {
 		if len(src.Lines(&n)) > 0 {
 			return
 		}
@@ -222,14 +265,6 @@ func (t *Tracing) noteStranger(peer netip.Addr, src *headers.Source) {
 
 const strangerNote = "a request came straight from a public address, and its ids, trace and baggage are trusted: " +
 	"set Config.Edge, or put a proxy that sanitises headers in front"
-
-// envoyMarks are what an Envoy in front writes on each request.
-var envoyMarks = []headers.Name{
-	{Canonical: "X-Envoy-Internal", Lower: "x-envoy-internal"},
-	{Canonical: "X-Envoy-External-Address", Lower: "x-envoy-external-address"},
-	{Canonical: "X-Envoy-Expected-Rq-Timeout-Ms", Lower: "x-envoy-expected-rq-timeout-ms"},
-	{Canonical: "X-Envoy-Attempt-Count", Lower: "x-envoy-attempt-count"},
-}
 
 // receive takes from what a stranger's headers say what may not enter.
 func (e *Edge) receive(ext *propagation.Extraction) {
@@ -260,37 +295,6 @@ func (e *Edge) filter(b baggage.Baggage) baggage.Baggage {
 	return b
 }
 
-// Names of headers that do not go on, in canonical form.
-var (
-	// A stranger's request loses these on the edge alone. // ED-9
-	edgeHeaders = []string{
-		"X-Envoy-Decorator-Operation", "X-Envoy-Downstream-Service-Cluster", "X-Envoy-Downstream-Service-Node",
-		"X-Envoy-Original-Path", "X-Envoy-Original-Host",
-	}
-	// Envoy's router takes these from every request, internal ones included. // ED-10
-	routerHeaders = []string{
-		"X-Envoy-Retriable-Status-Codes", "X-Envoy-Retriable-Header-Names", "X-Envoy-Retry-On", "X-Envoy-Retry-Grpc-On",
-		"X-Envoy-Max-Retries", "X-Envoy-Upstream-Alt-Stat-Name", "X-Envoy-Upstream-Rq-Timeout-Ms",
-		"X-Envoy-Upstream-Rq-Per-Try-Timeout-Ms", "X-Envoy-Upstream-Rq-Timeout-Alt-Response",
-		"X-Envoy-Hedge-On-Per-Try-Timeout",
-	}
-	// A stranger's request loses these beside the router's, on the edge or not. // ED-10
-	externalHeaders = []string{
-		"X-Envoy-Expected-Rq-Timeout-Ms", "X-Envoy-Force-Trace", "X-Envoy-Ip-Tags", "X-Envoy-Original-Url",
-	}
-)
-
-// slotHeaders are further names of which Envoy keeps one value. // O-4
-var slotHeaders = []string{
-	requestid.HeaderClientTraceID, "User-Agent", "Grpc-Timeout", "X-Envoy-Attempt-Count",
-	"X-Envoy-Expected-Rq-Timeout-Ms", "X-Envoy-Force-Trace", "X-Envoy-Ip-Tags", "X-Envoy-Original-Url",
-}
-
-const (
-	headerInternal        = "X-Envoy-Internal"
-	headerExternalAddress = "X-Envoy-External-Address"
-)
-
 // edits tells whether edit may change the headers of a request from c's origin.
 func (c *serverCall) edits() bool {
 	return c.tracing.edge != nil || c.tracing.role == Gateway
@@ -301,20 +305,21 @@ func (c *serverCall) edits() bool {
 func (c *serverCall) edit(h http.Header) http.Header {
 	e := headerEdit{from: h}
 	t, o := c.tracing, c.origin
+	names := t.names
 	if t.edge != nil {
-		e.remove(headerInternal) // ED-6
+		e.remove(names.internal.Canonical) // ED-6
 		if o.stranger() {
 			if o.edge {
-				e.remove(edgeHeaders...)
+				e.remove(names.edge...)
 			}
-			e.remove(routerHeaders...)
-			e.remove(externalHeaders...)
+			e.remove(names.router...)
+			e.remove(names.external...)
 			e.remove(t.proxy.InternalOnly...)
 		} else {
-			e.set(headerInternal, "true")
+			e.set(names.internal.Canonical, "true")
 		}
 		if o.edge && o.client.IsValid() {
-			e.set(headerExternalAddress, o.client.String()) // ED-7
+			e.set(names.externalAddress.Canonical, o.client.String()) // ED-7
 		}
 	}
 	if t.role == Gateway {
@@ -328,38 +333,59 @@ func (c *serverCall) editGateway(e *headerEdit) {
 	t := c.tracing
 	if id := string(c.Call.RequestID()); id != "" {
 		e.set(requestid.Header, id) // RID-1 to RID-5, with the digit of the decision
-	} else if lines := e.get(requestid.Header); len(lines) != 1 || lines[0] != "" { // RID-19: an empty one stays
+	} else if c.emptyID { // RID-19
+		e.set(requestid.Header, "")
+	} else {
 		e.remove(requestid.Header)
 	}
-	e.remove(routerHeaders...)
-	for _, names := range [][]string{slotHeaders, edgeHeaders} {
-		for _, n := range names {
-			if lines := e.get(n); len(lines) > 1 {
-				e.set(n, headers.Joined(lines))
-			}
+	e.remove(t.names.router...)
+	for _, n := range t.names.slots { // O-4
+		if lines := e.get(n); len(lines) > 1 {
+			e.set(n, headers.Joined(lines))
 		}
 	}
 	c.editOperation(e)
-	if t.edge != nil && !t.edge.Inner && !t.proxy.KeepForwardedFor && c.State.Peer.IsValid() { // ED-8
-		own := c.State.Peer
-		if own == loopback && t.proxy.Address.IsValid() {
-			own = t.proxy.Address
-		}
-		list := own.String()
-		if before := strings.Join(slices.DeleteFunc(slices.Clone(e.get(forwardedFor.Canonical)), isEmpty), ","); before != "" {
-			list = before + "," + list
-		}
-		e.set(forwardedFor.Canonical, list)
-	}
+	c.editForwardedFor(e)
 	if t.proxy.AddUserAgent { // ED-13
-		e.set("X-Envoy-Downstream-Service-Cluster", t.proxy.Cluster)
+		e.set(t.names.downstreamCluster.Canonical, t.proxy.Cluster)
 		if ua := e.get("User-Agent"); len(ua) == 0 || ua[0] == "" {
 			e.set("User-Agent", t.proxy.Cluster)
 		}
 		if t.proxy.Node != "" {
-			e.set("X-Envoy-Downstream-Service-Node", t.proxy.Node)
+			e.set(t.names.downstreamNode.Canonical, t.proxy.Node)
 		}
 	}
+}
+
+// editForwardedFor joins the lines of x-forwarded-for (O-4) and adds the peer (ED-8).
+func (c *serverCall) editForwardedFor(e *headerEdit) {
+	lines := e.get(forwardedFor.Canonical)
+	peer := c.tracing.appended(c.State.Peer)
+	if len(lines) < 2 && peer == "" {
+		return
+	}
+	list := strings.Join(slices.DeleteFunc(slices.Clone(lines), isEmpty), ",")
+	if list != "" && peer != "" {
+		list += ","
+	}
+	e.set(forwardedFor.Canonical, list+peer)
+}
+
+// appended returns what is added to x-forwarded-for for a request of peer; "" is
+// nothing.
+func (t *Tracing) appended(peer netip.Addr) string {
+	e := t.edge
+	switch {
+	case e == nil || !peer.IsValid():
+		return ""
+	case !e.Inner && t.proxy.KeepForwardedFor:
+		return ""
+	case e.Inner && !t.proxy.AddForwardedFor && (len(e.Proxies) == 0 || within(e.Proxies, peer)):
+		return ""
+	case peer == loopback && t.proxy.Address.IsValid():
+		return t.proxy.Address.String()
+	}
+	return peer.String()
 }
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})

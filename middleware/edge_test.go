@@ -29,7 +29,10 @@ const (
 	strangersID    = "125a4afb-6f55-44ba-ad80-413f09f48a28"
 )
 
-var ten = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+var (
+	ten = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	lb  = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")} // of a load balancer
+)
 
 func TestEdgeOrigin(t *testing.T) {
 	tests := []struct {
@@ -57,6 +60,22 @@ func TestEdgeOrigin(t *testing.T) {
 		{"ED-4 inner is no edge", Edge{Inner: true}, "203.0.113.9", []string{"34.0.0.1"}, "34.0.0.1", false, false},
 		{"ED-5 nobody by default", Edge{}, "10.0.0.1", nil, "10.0.0.1", false, true},
 		{"O-4 lines joined", Edge{Inner: true, Internal: ten}, "10.0.0.3", []string{"", "10.0.0.1"}, "10.0.0.1", true, false},
+		{"ED-8 the last that is no proxy's", Edge{Proxies: lb}, "198.51.100.1", []string{"10.0.0.7, 203.0.113.9,198.51.100.2"}, "203.0.113.9", false, true},
+		{"ED-8 a peer that is no proxy", Edge{Proxies: lb}, "192.0.2.5", []string{"203.0.113.9"}, "192.0.2.5", false, true},
+		{"ED-8 no such peer is internal", Edge{Proxies: lb, Internal: ten}, "10.0.0.1", []string{"10.0.0.2"}, "10.0.0.1", false, true},
+		{"ED-8 without xff one is", Edge{Proxies: lb, Internal: ten}, "10.0.0.1", nil, "10.0.0.1", true, false},
+		{"ED-8 a proxy without xff", Edge{Proxies: lb}, "198.51.100.1", nil, "198.51.100.1", false, true},
+		{"ED-8 all are proxies", Edge{Proxies: lb}, "198.51.100.1", []string{"198.51.100.3,198.51.100.2"}, "198.51.100.3", false, true},
+		{"ED-8 no bare address", Edge{Proxies: lb}, "198.51.100.1", []string{"203.0.113.9, a.b.c.d, 198.51.100.2"}, "198.51.100.1", false, true},
+		{"ED-8 behind the last it does not matter", Edge{Proxies: lb}, "198.51.100.1", []string{"a.b.c.d, 203.0.113.9"}, "203.0.113.9", false, true},
+		{"ED-8 empty entries", Edge{Proxies: lb, Internal: ten}, "198.51.100.1", []string{", ,10.0.0.1, ,"}, "10.0.0.1", true, false},
+		{"ED-8 empty xff", Edge{Proxies: lb}, "198.51.100.1", []string{""}, "198.51.100.1", false, true},
+		{"ED-8 one internal address", Edge{Proxies: lb, Internal: ten}, "198.51.100.1", []string{"10.0.0.1"}, "10.0.0.1", true, false},
+		{"ED-8 one of two is none", Edge{Proxies: lb, Internal: ten}, "198.51.100.1", []string{"10.0.0.1,198.51.100.2"}, "10.0.0.1", false, true},
+		{"ED-8 nor the last of two", Edge{Proxies: lb, Internal: ten}, "198.51.100.1", []string{"203.0.113.9,10.0.0.1"}, "10.0.0.1", false, true},
+		{"ED-8 inner", Edge{Proxies: lb, Inner: true}, "198.51.100.1", []string{"203.0.113.9,198.51.100.2"}, "203.0.113.9", false, false},
+		{"ED-8 inner, no proxy", Edge{Proxies: lb, Inner: true, Internal: ten}, "10.0.0.1", []string{"10.0.0.2"}, "10.0.0.1", false, false},
+		{"ED-8 inner, without xff", Edge{Proxies: ten, Inner: true, Internal: ten}, "10.0.0.1", nil, "10.0.0.1", false, false},
 		{"IPv6 in IPv4's form", Edge{Internal: ten}, "::ffff:10.0.0.1", nil, "::ffff:10.0.0.1", true, false},
 	}
 	for _, tt := range tests {
@@ -74,8 +93,11 @@ func FuzzEdgeOrigin(f *testing.F) {
 	f.Add(",,", 64, false)
 	f.Fuzz(func(t *testing.T, xff string, hops int, inner bool) {
 		e := Edge{Internal: ten, Hops: min(max(hops, 0), maxHops), Inner: inner}
+		if hops < 0 {
+			e.Proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		}
 		o := e.origin(netip.MustParseAddr("192.0.2.1"), []string{xff, xff})
-		if o.internal && (o.edge || !e.inside(o.client)) {
+		if o.internal && (o.edge || !within(e.Internal, o.client)) {
 			t.Errorf("origin of %q = %+v", xff, o)
 		}
 	})
@@ -112,9 +134,9 @@ func edgeSetup(t testing.TB, cfg Config) (*Tracing, *tracetest.SpanRecorder, fun
 }
 
 func TestEdgeHeaders(t *testing.T) {
-	all := http.Header{"X-Own": {"1"}, headerInternal: {"true"}, headerExternalAddress: {"60.0.0.1"}, "X-Envoy-Unknown": {"stays"}}
-	external := slices.Concat(routerHeaders, externalHeaders)
-	for _, n := range slices.Concat(edgeHeaders, external) {
+	all := http.Header{"X-Own": {"1"}, envoyNames.internal.Canonical: {"true"}, envoyNames.externalAddress.Canonical: {"60.0.0.1"}, "X-Envoy-Unknown": {"stays"}}
+	external := slices.Concat(envoyNames.router, envoyNames.external)
+	for _, n := range slices.Concat(envoyNames.edge, external) {
 		all[n] = []string{"x"}
 	}
 	for _, tt := range []struct {
@@ -126,12 +148,12 @@ func TestEdgeHeaders(t *testing.T) {
 		values  map[string]string
 		replace bool
 	}{
-		{"ED-9, ED-10 edge", Edge{Internal: ten}, "50.0.0.1", slices.Concat([]string{headerInternal, "Custom"}, edgeHeaders, external),
-			[]string{"X-Own", "X-Envoy-Unknown"}, map[string]string{headerExternalAddress: "50.0.0.1"}, true},
-		{"ED-10 not edge", Edge{Inner: true}, "50.0.0.1", slices.Concat([]string{headerInternal, "Custom"}, external), edgeHeaders,
-			map[string]string{headerExternalAddress: "60.0.0.1"}, false},
-		{"internal", Edge{Internal: ten}, "10.0.0.1", nil, slices.Concat([]string{"Custom"}, edgeHeaders, external),
-			map[string]string{headerInternal: "true", headerExternalAddress: "60.0.0.1"}, false},
+		{"ED-9, ED-10 edge", Edge{Internal: ten}, "50.0.0.1", slices.Concat([]string{envoyNames.internal.Canonical, "Custom"}, envoyNames.edge, external),
+			[]string{"X-Own", "X-Envoy-Unknown"}, map[string]string{envoyNames.externalAddress.Canonical: "50.0.0.1"}, true},
+		{"ED-10 not edge", Edge{Inner: true}, "50.0.0.1", slices.Concat([]string{envoyNames.internal.Canonical, "Custom"}, external), envoyNames.edge,
+			map[string]string{envoyNames.externalAddress.Canonical: "60.0.0.1"}, false},
+		{"internal", Edge{Internal: ten}, "10.0.0.1", nil, slices.Concat([]string{"Custom"}, envoyNames.edge, external),
+			map[string]string{envoyNames.internal.Canonical: "true", envoyNames.externalAddress.Canonical: "60.0.0.1"}, false},
 	} {
 		t.Run(tt.rule, func(t *testing.T) {
 			_, _, serve := edgeSetup(t, Config{Edge: &tt.edge, Proxy: Proxy{InternalOnly: []string{"custom"}}})
@@ -175,6 +197,11 @@ func TestGatewayHeaders(t *testing.T) {
 		{"ED-8 only that one", Config{Edge: &Edge{}, Proxy: Proxy{Address: netip.MustParseAddr("10.3.2.1")}}, "127.0.0.5", http.Header{}, map[string]string{"X-Forwarded-For": "127.0.0.5"}},
 		{"ED-8 kept", Config{Edge: &Edge{}, Proxy: Proxy{KeepForwardedFor: true}}, "192.0.2.5", http.Header{"X-Forwarded-For": {"203.0.113.1"}}, map[string]string{"X-Forwarded-For": "203.0.113.1"}},
 		{"ED-8 inner", Config{Edge: &Edge{Inner: true}}, "192.0.2.5", http.Header{"X-Forwarded-For": {"203.0.113.1"}}, map[string]string{"X-Forwarded-For": "203.0.113.1"}},
+		{"ED-8 extension", Config{Edge: &Edge{Inner: true}, Proxy: Proxy{AddForwardedFor: true}}, "192.0.2.5", http.Header{"X-Forwarded-For": {"203.0.113.1"}}, map[string]string{"X-Forwarded-For": "203.0.113.1,192.0.2.5"}},
+		{"ED-8 extension, loopback", Config{Edge: &Edge{Inner: true}, Proxy: Proxy{AddForwardedFor: true, Address: netip.MustParseAddr("10.3.2.1")}}, "127.0.0.1", http.Header{}, map[string]string{"X-Forwarded-For": "10.3.2.1"}},
+		{"ED-8 a proxy passes on", Config{Edge: &Edge{Inner: true, Proxies: lb}}, "198.51.100.1", http.Header{"X-Forwarded-For": {"203.0.113.1"}}, map[string]string{"X-Forwarded-For": "203.0.113.1"}},
+		{"ED-8 no proxy is added", Config{Edge: &Edge{Inner: true, Proxies: lb}}, "192.0.2.5", http.Header{"X-Forwarded-For": {"203.0.113.1"}}, map[string]string{"X-Forwarded-For": "203.0.113.1,192.0.2.5"}},
+		{"O-4 x-forwarded-for", Config{}, "192.0.2.5", http.Header{"X-Forwarded-For": {"203.0.113.1", "", "203.0.113.2"}}, map[string]string{"X-Forwarded-For": "203.0.113.1,203.0.113.2"}},
 		{"ED-13", Config{Proxy: Proxy{AddUserAgent: true, Cluster: "mesh-1", Node: "node-1"}}, "192.0.2.5", http.Header{"User-Agent": {""}},
 			map[string]string{"User-Agent": "mesh-1", "X-Envoy-Downstream-Service-Cluster": "mesh-1", "X-Envoy-Downstream-Service-Node": "node-1"}},
 		{"ED-13 agent stays", Config{Proxy: Proxy{AddUserAgent: true, Cluster: "mesh-1"}}, "192.0.2.5", http.Header{"User-Agent": {"x"}, "X-Envoy-Downstream-Service-Node": {"n"}},
@@ -184,6 +211,16 @@ func TestGatewayHeaders(t *testing.T) {
 		{"RID-12 digit", Config{}, "192.0.2.5", http.Header{"X-Request-Id": {strangersID}}, map[string]string{"X-Request-Id": "125a4afb-6f55-94ba-ad80-413f09f48a28"}},
 		{"O-4 one value", Config{}, "192.0.2.5", http.Header{"X-Client-Trace-Id": {"a", "", "b"}, "X-Envoy-Original-Path": {"/a", "/b"}},
 			map[string]string{"X-Client-Trace-Id": "a,b", "X-Envoy-Original-Path": "/a,/b"}},
+		{"O-4 without an edge", Config{}, "192.0.2.5", http.Header{"X-Envoy-Internal": {"1", "2"}, "X-Envoy-External-Address": {"1", "2"}, "X-Envoy-Force-Trace": {"", ""}, "User-Agent": {"a", "b"}},
+			map[string]string{"X-Envoy-Internal": "1,2", "X-Envoy-External-Address": "1,2", "X-Envoy-Force-Trace": "", "User-Agent": "a,b"}},
+		{"ED-14 edge", Config{Edge: &Edge{}, Proxy: Proxy{HeaderPrefix: "x-mesh", AddUserAgent: true, Cluster: "mesh-1"}}, "192.0.2.5",
+			http.Header{"X-Mesh-Internal": {"true"}, "X-Envoy-Internal": {"spoof"}, "X-Mesh-Retry-On": {"5xx"}, "X-Envoy-Retry-On": {"5xx"}, "X-Mesh-Original-Path": {"/"}, "X-Mesh-Decorator-Operation": {"op"}, "X-Envoy-Decorator-Operation": {"op2"}},
+			map[string]string{"X-Mesh-Internal": "", "X-Envoy-Internal": "spoof", "X-Mesh-Retry-On": "", "X-Envoy-Retry-On": "5xx", "X-Mesh-Original-Path": "",
+				"X-Mesh-Decorator-Operation": "", "X-Envoy-Decorator-Operation": "op2", "X-Mesh-External-Address": "192.0.2.5", "X-Envoy-External-Address": "",
+				"X-Mesh-Downstream-Service-Cluster": "mesh-1", "X-Envoy-Downstream-Service-Cluster": ""}},
+		{"ED-14 internal", Config{Edge: &Edge{Internal: ten}, Proxy: Proxy{HeaderPrefix: "X-MESH"}}, "10.0.0.1", http.Header{"X-Envoy-Internal": {"a", "b"}},
+			map[string]string{"X-Mesh-Internal": "true"}},
+		{"ED-14 the same", Config{Edge: &Edge{Internal: ten}, Proxy: Proxy{HeaderPrefix: "X-Envoy"}}, "10.0.0.1", http.Header{}, map[string]string{"X-Envoy-Internal": "true"}},
 		{"ED-10 the router's", Config{}, "192.0.2.5", http.Header{"X-Envoy-Retry-On": {"5xx"}, "X-Envoy-Ip-Tags": {"t"}},
 			map[string]string{"X-Envoy-Retry-On": "", "X-Envoy-Ip-Tags": "t"}},
 		{"D-3", Config{}, "192.0.2.5", http.Header{"X-Request-Id": {"my-request-id"}}, map[string]string{"X-Request-Id": "my-request-id"}},
@@ -203,6 +240,60 @@ func TestGatewayHeaders(t *testing.T) {
 			}
 			if traced := len(rec.Ended()) == 1; traced == (tt.rule == "D-3") {
 				t.Errorf("traced: %v", traced)
+			}
+		})
+	}
+}
+
+// RID-18, ED-14: the wish for a trace has the prefix, too.
+func TestForceTraceUnderAPrefix(t *testing.T) {
+	for _, tt := range []struct {
+		header string
+		forced bool
+	}{{"X-Mesh-Force-Trace", true}, {"X-Envoy-Force-Trace", false}} {
+		tracing, _, serve := edgeSetup(t, Config{Role: Gateway, Proxy: Proxy{HeaderPrefix: "x-mesh"}, Sampling: sampler.Config{Random: sampler.Percent(0)}})
+		got, _ := serve("10.0.0.1", http.Header{tt.header: {"1"}, "X-Request-Id": {strangersID}})
+		if n := tracing.Sampler().Counts()["service_forced"]; (n == 1) != tt.forced || (got["X-Request-Id"][0][14] == 'a') != tt.forced {
+			t.Errorf("%s: service_forced = %d, id %s, want forced: %v", tt.header, n, got["X-Request-Id"], tt.forced)
+		}
+	}
+}
+
+// RID-19: an id that is there and empty, and stays so.
+func TestEmptyID(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		in     []string
+		policy requestid.Policy
+		want   []string // upstream and in the response; nil is none
+		answer []string
+	}{
+		{"empty", []string{""}, requestid.Policy{External: requestid.Disable, InResponse: true}, []string{""}, []string{""}},
+		{"lines that are empty", []string{"", ""}, requestid.Policy{External: requestid.Disable, InResponse: true}, []string{""}, []string{""}},
+		{"not in the response", []string{""}, requestid.Policy{External: requestid.Disable}, []string{""}, []string{"from-upstream"}},
+		{"absent", nil, requestid.Policy{External: requestid.Disable, InResponse: true}, nil, []string{"from-upstream"}},
+		{"refused", []string{"a b"}, requestid.Policy{External: requestid.Disable, InResponse: true}, nil, []string{"from-upstream"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tracing, err := Setup(t.Context(), Config{Role: Gateway, RequestID: tt.policy, Logger: slog.New(slog.DiscardHandler), Getenv: func(name string) string {
+				return map[string]string{"OTEL_TRACES_EXPORTER": "none"}[name]
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tracing.Shutdown(t.Context())
+			var got []string
+			h := tracing.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				got = r.Header["X-Request-Id"]
+				w.Header().Set("X-Request-Id", "from-upstream")
+			}))
+			r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
+			if tt.in != nil {
+				r.Header["X-Request-Id"] = tt.in
+			}
+			h.ServeHTTP(w, r)
+			if answer := w.Header()["X-Request-Id"]; !slices.Equal(got, tt.want) || !slices.Equal(answer, tt.answer) {
+				t.Errorf("upstream %q, response %q, want %q, %q", got, answer, tt.want, tt.answer)
 			}
 		})
 	}
@@ -314,15 +405,16 @@ func TestEdgeClientAddress(t *testing.T) {
 func TestEdgeMistakes(t *testing.T) {
 	_, err := Setup(context.Background(), Config{
 		Role: 7,
-		Edge: &Edge{Internal: []netip.Prefix{{}}, Hops: -1, Context: 9, ForcedPerSecond: math.NaN(), Baggage: []string{"*", "a"}},
+		Edge: &Edge{Internal: []netip.Prefix{{}}, Hops: -1, Proxies: []netip.Prefix{{}}, Context: 9, ForcedPerSecond: math.NaN(), Baggage: []string{"*", "a"}},
 		Proxy: Proxy{
 			InternalOnly: []string{"a b"},
+			HeaderPrefix: "x-mesh-",
 		},
 	})
 	if err == nil {
 		t.Fatal("Setup: want an error")
 	}
-	for _, want := range []string{"Role(7)", "Edge.Internal[0]", "Edge.Hops", "Edge.Context", "Edge.ForcedPerSecond", "Edge.Baggage", "InternalOnly[0]"} {
+	for _, want := range []string{"Role(7)", "Edge.Internal[0]", "Edge.Hops", "Edge.Context", "Edge.ForcedPerSecond", "Edge.Baggage", "InternalOnly[0]", "Edge.Proxies[0]", "beside Proxies", "HeaderPrefix"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q does not name %s", err, want)
 		}

@@ -43,8 +43,6 @@ type proxied struct {
 	decorates bool   // the operation header is looked at and taken away
 }
 
-var decoratorOperation = headers.Name{Canonical: "X-Envoy-Decorator-Operation", Lower: "x-envoy-decorator-operation"}
-
 // defaultName is the name of a gateway's span that nothing else names. // N-2
 func (t *Tracing) defaultName(host string) string {
 	if t.direction == Egress {
@@ -74,7 +72,7 @@ func (c *serverCall) decorate(d span.Decorator, src *headers.Source) {
 	}
 	caller := ""
 	if !c.origin.edge { // ED-9: a stranger renames nothing
-		caller = headers.Joined(src.Lines(&decoratorOperation)) // O-4
+		caller = headers.Joined(src.Lines(&c.tracing.names.operation)) // O-4
 	}
 	switch {
 	case c.tracing.direction == Egress: // N-10, N-11
@@ -94,27 +92,27 @@ func (c *serverCall) decorate(d span.Decorator, src *headers.Source) {
 
 // editOperation edits the operation header of a request that goes upstream.
 func (c *serverCall) editOperation(e *headerEdit) {
-	p := c.gateway
+	p, name := c.gateway, c.tracing.names.operation.Canonical
 	switch {
 	case !p.decorates:
 	case c.tracing.direction == Ingress: // N-5 to N-8
-		e.remove(decoratorOperation.Canonical)
+		e.remove(name)
 	case p.request != "": // N-10
-		e.set(decoratorOperation.Canonical, p.request)
+		e.set(name, p.request)
 	}
 }
 
 // respondOperation edits the operation header of a response that goes to the caller.
 func (c *serverCall) respondOperation(h http.Header) {
-	p := c.gateway
+	p, name := c.gateway, c.tracing.names.operation.Canonical
 	switch {
 	case c.tracing.direction == Egress: // N-10 to N-12
-		if callee := headers.Joined(h[decoratorOperation.Canonical]); callee != "" {
+		if callee := headers.Joined(h[name]); callee != "" {
 			c.Call.span.SetName(semconv.Cut(callee, maxOperation))
 		}
-		delete(h, decoratorOperation.Canonical)
+		delete(h, name)
 	case p.response != "": // N-5
-		h[decoratorOperation.Canonical] = []string{p.response}
+		h[name] = []string{p.response}
 	}
 }
 

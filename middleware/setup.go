@@ -66,6 +66,7 @@ type Tracing struct {
 	spawn       bool // a gateway's calls have spans
 	proxy       Proxy
 	edge        *Edge
+	names       *names
 	zipkin      *Zipkin // nil: ids are W3C's
 	strict      bool    // headers are read as Envoy reads them
 	route       func(*http.Request) Route
@@ -138,7 +139,7 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	}
 	if cfg.Edge != nil {
 		edge := *cfg.Edge
-		edge.Internal, edge.Baggage = slices.Clone(edge.Internal), slices.Clone(edge.Baggage)
+		edge.Internal, edge.Proxies, edge.Baggage = slices.Clone(edge.Internal), slices.Clone(edge.Proxies), slices.Clone(edge.Baggage)
 		t.edge = &edge
 		cfg.Sampling.ForcedPerSecond = edge.ForcedPerSecond
 	}
@@ -147,6 +148,7 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 		t.zipkin = &zipkin
 	}
 	t.strict = cfg.Propagation.Strict
+	t.names = namesOf(cfg.Proxy.HeaderPrefix)
 	t.proxy = cfg.Proxy
 	t.proxy.InternalOnly = make([]string, len(cfg.Proxy.InternalOnly))
 	for i, h := range cfg.Proxy.InternalOnly {

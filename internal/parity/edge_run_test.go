@@ -58,11 +58,9 @@ func checkEdge(v parity.Vector) error {
 	if err != nil {
 		return err
 	}
-	if len(config.TrustedCIDRs) > 0 {
-		return errors.New("Edge trusts proxies by their number, not by their addresses")
-	}
-	if !config.UseRemoteAddress && config.ExtensionSkips != nil && !*config.ExtensionSkips {
-		return errors.New("behind an Inner edge the peer is never added to x-forwarded-for (ED-8)")
+	proxies, err := internalAddresses(config.TrustedCIDRs)
+	if err != nil {
+		return err
 	}
 	a, err := send(parity.Case{
 		Config: parity.Proxy{
@@ -74,6 +72,8 @@ func checkEdge(v parity.Vector) error {
 		Request: parity.Request{Peer: in.Peer, Headers: append(in.Headers.lines(), parity.Field{"x-request-id", markID})},
 	}, func(cfg *middleware.Config) {
 		cfg.Proxy.KeepForwardedFor = config.SkipAppend
+		cfg.Proxy.AddForwardedFor = config.ExtensionSkips != nil && !*config.ExtensionSkips
+		cfg.Edge.Proxies = proxies
 		if config.LocalAddress != nil {
 			cfg.Proxy.Address = *config.LocalAddress
 		}

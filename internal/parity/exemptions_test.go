@@ -46,12 +46,6 @@ var (
 // explain each of its differences.
 var (
 	vectorsNotYet = []exemption{
-		{"ED-8", "an Inner edge never adds the peer to x-forwarded-for, and no Edge trusts proxies by their addresses", func(s subject, _ string) bool {
-			return s.topic == "edge_and_internal" && holds(string(s.vector.Config), `"xff_extension_skip_xff_append": false`, `"xff_trusted_cidrs"`)
-		}},
-		{"RID-19", "an empty id is not copied into the response", func(_ subject, d string) bool {
-			return d == `x-request-id of the response = [], want [""]`
-		}},
 		{"tracing_validation", "no exported form of the strict checker: empty values, duplicates, empty members", func(s subject, d string) bool {
 			return s.topic == "w3c_strict_validation" && begins(d, "valid = ")
 		}},
@@ -70,13 +64,6 @@ var (
 		{"T-7", "what is no HTTP is a 502", func(s subject, d string) bool {
 			return s.live.Upstream.Fault == "garbage" && begins(d, "response status = ")
 		}},
-		{"O-4", "several lines of a name with a fixed slot go on as they came", func(s subject, d string) bool {
-			return begins(d, "upstream x-client-trace-id = ", "upstream x-envoy-") && holds(d, `" "`)
-		}},
-		{"RID-19", "an empty id goes neither on nor into the response", func(s subject, d string) bool {
-			return begins(d, "upstream x-request-id = absent, want ", "response x-request-id = ") && s.live.Config.GenerateRequestID != nil
-		}},
-		{"ED-14", "no setting for another prefix", func(_ subject, d string) bool { return begins(d, "header_prefix ") }},
 	}
 )
 

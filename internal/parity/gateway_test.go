@@ -164,9 +164,7 @@ func settings(p parity.Proxy) (middleware.Config, error) {
 	if p.Node.Cluster != "" {
 		cfg.Proxy.Node, cfg.Proxy.Cluster = p.Node.ID, p.Node.Cluster
 	}
-	if p.Node.HeaderPrefix != "" && p.Node.HeaderPrefix != "x-envoy" {
-		errs = append(errs, fmt.Errorf("header_prefix %q: there is no setting for it", p.Node.HeaderPrefix))
-	}
+	cfg.Proxy.HeaderPrefix = p.Node.HeaderPrefix
 	if p.HealthCheckPath != "" {
 		cfg.HealthChecks = []string{p.HealthCheckPath}
 	}
