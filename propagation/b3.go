@@ -67,9 +67,9 @@ func ParseB3Multi(traceID, spanID, parentID, sampled, flags string) (Parsed, err
 // b3Parts is what a B3 encoding says; ids of zero are none. After a parser refused
 // its input the parts are of no use.
 type b3Parts struct {
-	traceID      trace.TraceID
-	span, parent trace.SpanID
-	sampling     Sampling
+	ids      trace.SpanContextConfig // TraceID and SpanID; the rest is config's
+	parent   trace.SpanID
+	sampling Sampling
 }
 
 func (p *b3Parts) parsed() Parsed {
@@ -77,14 +77,19 @@ func (p *b3Parts) parsed() Parsed {
 }
 
 func (p *b3Parts) spanContext() trace.SpanContext {
-	if !p.span.IsValid() {
+	if !p.ids.SpanID.IsValid() {
 		return trace.SpanContext{}
 	}
-	c := trace.SpanContextConfig{TraceID: p.traceID, SpanID: p.span, Remote: true}
+	return trace.NewSpanContext(*p.config())
+}
+
+// config completes the ids with what the state says.
+func (p *b3Parts) config() *trace.SpanContextConfig {
 	if p.sampling == Accept || p.sampling == Debug { // debug implies accept
-		c.TraceFlags = trace.FlagsSampled
+		p.ids.TraceFlags = trace.FlagsSampled
 	}
-	return trace.NewSpanContext(c)
+	p.ids.Remote = true
+	return &p.ids
 }
 
 // parseSingle reads a b3 value. It returns the rule that v breaks and where, "" when
@@ -116,7 +121,7 @@ func (p *b3Parts) parseSingle(v string) (offset int, rule string) {
 	if at, ok := p.decodeTrace(v[:digits]); !ok {
 		return at, ruleB3Trace
 	}
-	if at, ok := decodeB3(&p.span, v[span:]); !ok || !p.span.IsValid() {
+	if at, ok := decodeB3(&p.ids.SpanID, v[span:]); !ok || !p.ids.SpanID.IsValid() {
 		return span + at, ruleB3Span
 	}
 	p.sampling = Deferred
@@ -165,7 +170,7 @@ func (p *b3Parts) parseMulti(traceID, spanID, parentID, sampled, flags string) f
 	if at, ok := p.decodeTrace(traceID); !ok {
 		return fault{b3TraceIDHeader.Lower, traceID, at, ruleB3Trace}
 	}
-	if at, ok := decodeB3(&p.span, spanID); !ok || !p.span.IsValid() {
+	if at, ok := decodeB3(&p.ids.SpanID, spanID); !ok || !p.ids.SpanID.IsValid() {
 		return fault{b3SpanIDHeader.Lower, spanID, at, ruleB3Span}
 	}
 	if parentID != "" {
@@ -183,14 +188,14 @@ func (p *b3Parts) parseMulti(traceID, spanID, parentID, sampled, flags string) f
 // no trace id.
 func (p *b3Parts) decodeTrace(s string) (at int, ok bool) {
 	if len(s) == 16 {
-		ok = decodeHex((*[8]byte)(p.traceID[8:]), s, anyHex) // B-15: 64 bit are padded on the left
+		ok = decodeHex((*[8]byte)(p.ids.TraceID[8:]), s, anyHex) // B-15: 64 bit are padded on the left
 	} else {
-		ok = decodeTraceID(&p.traceID, s, anyHex)
+		ok = decodeTraceID(&p.ids.TraceID, s, anyHex)
 	}
 	if !ok {
 		return notHex(s, anyHex), false
 	}
-	return 0, p.traceID.IsValid()
+	return 0, p.ids.TraceID.IsValid()
 }
 
 // decodeB3 decodes 16 digits of either case; false, and where, when they are none.

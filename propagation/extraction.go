@@ -67,7 +67,8 @@ func (p *Propagator) Read(carrier otelprop.TextMapCarrier) (x Extraction) {
 
 func (p *Propagator) read(x *Extraction, carrier otelprop.TextMapCarrier) {
 	var bag legacyBaggage
-	src := headers.NewSource(carrier)
+	var src headers.Source
+	src.Reset(carrier)
 	for _, f := range p.extract {
 		switch f {
 		case TraceContext:
@@ -128,12 +129,20 @@ func (x *Extraction) readTraceContext(src *headers.Source) {
 		c.TraceState, whole, f = parseTracestate(lines)
 		x.refuse(f)
 	}
-	sc := trace.NewSpanContext(c)
-	won := !x.SpanContext.IsValid()
-	x.take(TraceContext, &sc, Unstated, trace.SpanID{})
-	if won {
-		x.Tracestate = whole
+	if x.SpanContext.IsValid() {
+		sc := trace.NewSpanContext(c)
+		x.take(TraceContext, &sc, Unstated, trace.SpanID{})
+		return
 	}
+	x.begin(TraceContext, &c, Unstated, trace.SpanID{})
+	x.Tracestate = whole
+}
+
+// begin is take for the first span that is named. It saves the usual case two copies,
+// each of which waits for the ids to be written that it reads as a whole.
+func (x *Extraction) begin(f Format, c *trace.SpanContextConfig, s Sampling, parent trace.SpanID) {
+	x.SpanContext = trace.NewSpanContext(*c)
+	x.Format, x.Sampling, x.Parent = f, s, parent
 }
 
 func (x *Extraction) readB3(src *headers.Source) {
@@ -146,8 +155,7 @@ func (x *Extraction) readB3(src *headers.Source) {
 		x.refuse(fault{b3Header.Lower, v, offset, rule})
 		return
 	}
-	sc := p.spanContext()
-	x.take(B3, &sc, p.sampling, p.parent)
+	x.takeB3(B3, &p)
 }
 
 func (x *Extraction) readB3Multi(src *headers.Source) {
@@ -162,8 +170,16 @@ func (x *Extraction) readB3Multi(src *headers.Source) {
 		x.refuse(f)
 		return
 	}
+	x.takeB3(B3Multi, &p)
+}
+
+func (x *Extraction) takeB3(f Format, p *b3Parts) {
+	if p.ids.SpanID.IsValid() && !x.SpanContext.IsValid() {
+		x.begin(f, p.config(), p.sampling, p.parent)
+		return
+	}
 	sc := p.spanContext()
-	x.take(B3Multi, &sc, p.sampling, p.parent)
+	x.take(f, &sc, p.sampling, p.parent)
 }
 
 // take records what format f says and reports whether it names the trace that counts.

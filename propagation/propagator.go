@@ -8,7 +8,6 @@ import (
 
 	"go.opentelemetry.io/otel/baggage"
 	otelprop "go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshtrace/meshtrace/internal/headers"
 	"github.com/meshtrace/meshtrace/internal/reqctx"
@@ -218,30 +217,20 @@ func (p *Propagator) Extract(ctx context.Context, carrier otelprop.TextMapCarrie
 	if x.Baggage.Len() > 0 {
 		ctx = baggage.ContextWithBaggage(ctx, x.Baggage) // below the state, see baggageValue
 	}
-	if s := p.state(ctx, carrier, &x); s != nil {
-		ctx = s
-	}
-	if x.SpanContext.IsValid() {
-		ctx = trace.ContextWithRemoteSpanContext(ctx, x.SpanContext)
-	}
-	return ctx
-}
-
-// state returns the state that Extract puts around ctx, nil when there is nothing to
-// keep in one.
-func (p *Propagator) state(ctx context.Context, carrier otelprop.TextMapCarrier, x *Extraction) *reqctx.State {
 	var in headers.IDs
-	found := x.Sampling != Unstated || x.Tracestate != "" || x.Forward != nil || x.Null ||
-		p.strict && x.SpanContext.IsValid()
 	if p.ids {
 		src := headers.NewSource(carrier)
 		in = readIDs(&src)
-		found = found || in != (headers.IDs{}) || x.SpanContext.IsValid()
 	}
-	if !found {
-		return nil
+	valid := x.SpanContext.IsValid()
+	switch {
+	case p.needsState(ctx, &x, valid) || in != (headers.IDs{}):
+	case valid:
+		return reqctx.WithRemote(ctx, &x.SpanContext, uint8(x.Sampling))
+	default:
+		return ctx
 	}
-	s := &reqctx.State{
+	e := &extracted{State: reqctx.State{
 		Context:          ctx,
 		RequestID:        in.Request,
 		ClientTraceID:    in.ClientTrace,
@@ -255,23 +244,54 @@ func (p *Propagator) state(ctx context.Context, carrier otelprop.TextMapCarrier,
 		Tracestate:       x.Tracestate,
 		Forward:          x.Forward,
 		Carrier:          carrier,
+	}}
+	e.inherit(ctx)
+	if !valid {
+		return &e.State
 	}
-	if old := reqctx.From(ctx); old != nil {
-		inherit(s, old)
-	}
-	return s
+	e.caller = reqctx.Carrying(&e.Remote)
+	return e.WithSpan(&e.caller)
 }
 
-// inherit gives s what its carrier did not say and old, around it, knows.
-func inherit(s, old *reqctx.State) {
+// extracted is the state that Extract puts around a context, with the caller's span, in
+// one allocation.
+type extracted struct {
+	reqctx.State
+	caller reqctx.Span
+}
+
+// needsState reports whether what x says takes more than the caller's span to keep;
+// valid tells that there is one.
+func (p *Propagator) needsState(ctx context.Context, x *Extraction, valid bool) bool {
+	switch {
+	case x.Tracestate != "" || x.Forward != nil || x.Null || x.Parent.IsValid():
+		return true
+	case valid && (p.ids || p.strict):
+		return true
+	case valid && (x.Sampling == Accept || x.Sampling == Deny): // what the flag says as well
+		return reqctx.From(ctx) != nil
+	}
+	return x.Sampling != Unstated
+}
+
+// inherit gives e what its carrier did not say and the request around ctx knows.
+func (e *extracted) inherit(ctx context.Context) {
+	s, old := &e.State, reqctx.From(ctx)
+	said := s.Sampling != uint8(Unstated) || s.Remote.IsValid() || s.Null
+	if old == nil {
+		if !said {
+			s.Sampling = reqctx.SamplingFrom(ctx)
+		}
+		return
+	}
 	if s.RequestID == "" {
-		s.RequestID = string(requestid.FromContext(s.Context)) // with the digit of old's decision
+		s.RequestID = string(requestid.FromContext(ctx)) // with the digit of old's decision
 	}
 	if !s.HasClientTraceID {
 		s.ClientTraceID, s.HasClientTraceID = old.ClientTraceID, old.HasClientTraceID
 	}
 	s.ForceTrace = s.ForceTrace || old.ForceTrace
-	if s.Sampling == uint8(Unstated) && !s.Remote.IsValid() && !s.Null {
+	if !said {
 		s.Sampling, s.Remote, s.Format, s.Null = old.Sampling, old.Remote, old.Format, old.Null
 		s.B3Parent, s.Tracestate = old.B3Parent, old.Tracestate
 	}

@@ -309,6 +309,7 @@ func TestPropagatorAllocs(t *testing.T) {
 	tp := otelprop.HeaderCarrier(headerSet("Accept", "*/*", "traceparent", traceparent, "x-request-id", requestUUID))
 	single := otelprop.HeaderCarrier(headerSet("b3", b3))
 	multi := otelprop.HeaderCarrier(headerSet("x-b3-traceid", traceHex, "x-b3-spanid", spanHex, "x-b3-sampled", "1"))
+	alone := mustNew(t, Config{NoRequestID: true})
 	lower := lowerCarrier{"traceparent": {traceparent}}
 	ctx := context.Background()
 
@@ -332,8 +333,10 @@ func TestPropagatorAllocs(t *testing.T) {
 		most float64
 		f    func()
 	}{
-		// The state, and two for OpenTelemetry's own context.
-		{"Extract of a traceparent and a request id", 3, func() { p.Extract(ctx, tp) }},
+		// One node is the state, the context and the span.
+		{"Extract of a traceparent and a request id", 1, func() { p.Extract(ctx, tp) }},
+		{"Extract of a traceparent alone", 1, func() { alone.Extract(ctx, tp) }},
+		{"Extract of a b3 alone", 1, func() { alone.Extract(ctx, single) }},
 		// The traceparent, and one array for the values of both headers.
 		{"Inject of traceparent and request id", 2, w3cAndID},
 		// Both ids in one string, and one array for all values.

@@ -39,8 +39,5 @@ func (s Sampling) String() string {
 // SamplingFromContext returns what the incoming headers of the request around ctx
 // stated, Unstated outside of one.
 func SamplingFromContext(ctx context.Context) Sampling {
-	if s := reqctx.From(ctx); s != nil {
-		return Sampling(s.Sampling)
-	}
-	return Unstated
+	return Sampling(reqctx.SamplingFrom(ctx))
 }

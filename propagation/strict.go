@@ -218,7 +218,7 @@ func (x *Extraction) readEnvoyMulti(src *headers.Source, flag Sampling) bool {
 	case !p.envoyTrace(traceID):
 		x.refuse(fault{b3TraceIDHeader.Lower, traceID, 0, ruleEnvoyMultiTrace})
 		x.Null = true // B-9
-	case !envoyID(&p.span, spanID):
+	case !envoyID(&p.ids.SpanID, spanID):
 		x.refuse(fault{b3SpanIDHeader.Lower, spanID, 0, ruleEnvoyMultiSpan})
 		x.Null = true
 	case parent != "" && !envoyID(&p.parent, parent):
@@ -279,7 +279,7 @@ func (p *b3Parts) parseEnvoySingle(v string) (offset int, rule string) {
 		return at, ruleEnvoyB3NoSpan
 	case len(v) < at+1+16:
 		return len(v), ruleEnvoyB3Short
-	case !envoyID(&p.span, v[at+1:at+1+16]):
+	case !envoyID(&p.ids.SpanID, v[at+1:at+1+16]):
 		return at + 1, ruleEnvoyB3Span
 	}
 	p.sampling = Deferred
@@ -326,12 +326,12 @@ func (p *b3Parts) envoyState(c byte) (rule string) {
 func (p *b3Parts) envoyTrace(v string) bool {
 	low := v
 	if len(v) == 32 {
-		if !envoyNumber(p.traceID[:8], v[:16]) {
+		if !envoyNumber(p.ids.TraceID[:8], v[:16]) {
 			return false
 		}
 		low = v[16:]
 	}
-	return envoyNumber(p.traceID[8:], low)
+	return envoyNumber(p.ids.TraceID[8:], low)
 }
 
 func envoyID(id *trace.SpanID, v string) bool { return envoyNumber(id[:], v) }

@@ -29,15 +29,21 @@ type Source struct {
 
 // NewSource returns a Source over c; nil has no header.
 func NewSource(c otelprop.TextMapCarrier) Source {
-	switch c := c.(type) {
-	case nil:
-		return Source{}
-	case otelprop.HeaderCarrier:
-		return Source{header: c}
-	case otelprop.ValuesGetter:
-		return Source{values: c}
+	var s Source
+	s.Reset(c)
+	return s
+}
+
+// Reset makes s a Source over c. It saves hot paths the copy that NewSource returns.
+func (s *Source) Reset(c otelprop.TextMapCarrier) {
+	s.header, s.values, s.carrier = nil, nil, nil
+	if h, ok := c.(otelprop.HeaderCarrier); ok { // apart: of the others it takes a search to tell which
+		s.header = h
+	} else if v, ok := c.(otelprop.ValuesGetter); ok {
+		s.values = v
+	} else {
+		s.carrier = c
 	}
-	return Source{carrier: c}
 }
 
 // Lines returns all lines of h, in order. Carriers without ValuesGetter have one at

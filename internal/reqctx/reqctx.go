@@ -69,6 +69,8 @@ type State struct {
 	// Span is the server span around the request; nil when the request is not traced.
 	Span trace.Span
 
+	current trace.Span // what OpenTelemetry finds here; nil: what it finds in the parent
+
 	origin *State // whose cells are written; nil: own ones
 	cells  cells
 }
@@ -135,8 +137,13 @@ type key struct{}
 
 // Value answers for the node itself without allocating, else asks the parent.
 func (s *State) Value(k any) any {
-	if k == (key{}) {
+	switch {
+	case k == key{}:
 		return s
+	case s.current != nil && k == spanKey:
+		return s.current
+	case k == samplingKey{} && (s.Carrier != nil || s.Sampling != 0):
+		return &s.Sampling
 	}
 	return s.Context.Value(k)
 }
