@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/meshtrace/meshtrace/internal/metertest"
 	"github.com/meshtrace/meshtrace/middleware"
 )
 
@@ -31,11 +32,11 @@ type conduct struct {
 	t       *testing.T
 	tracing *middleware.Tracing
 	spans   *tracetest.SpanRecorder
-	metrics *meterProvider
+	metrics *metertest.Provider
 }
 
 func newConduct(t *testing.T, cfg middleware.Config) *conduct {
-	c := &conduct{t: t, metrics: newMeterProvider()}
+	c := &conduct{t: t, metrics: metertest.New()}
 	cfg.MeterProvider = c.metrics
 	c.tracing, c.spans = setup(t, cfg)
 	return c
@@ -56,13 +57,13 @@ func (c *conduct) span(kind trace.SpanKind) sdktrace.ReadOnlySpan {
 				found = append(found, s)
 			}
 		}
-		points := c.metrics.of(instrument)
+		points := c.metrics.Of(instrument)
 		if len(found) == 1 && len(points) == 1 {
-			if onSpan, onMetric := attr(found[0], "error.type"), points[0].attrs; onSpan.AsString() != value(onMetric, "error.type") {
-				c.t.Errorf("error.type = %q on the span, %q on the metric: want the same", onSpan.AsString(), value(onMetric, "error.type"))
+			if onSpan, onMetric := attr(found[0], "error.type").AsString(), points[0].Attribute("error.type"); onSpan != onMetric {
+				c.t.Errorf("error.type = %q on the span, %q on the metric: want the same", onSpan, onMetric)
 			}
-			if points[0].span.SpanID() != found[0].SpanContext().SpanID() {
-				c.t.Errorf("the measurement belongs to span %v, want %v", points[0].span.SpanID(), found[0].SpanContext().SpanID())
+			if points[0].Span.SpanID() != found[0].SpanContext().SpanID() {
+				c.t.Errorf("the measurement belongs to span %v, want %v", points[0].Span.SpanID(), found[0].SpanContext().SpanID())
 			}
 			return found[0]
 		}
@@ -118,7 +119,7 @@ func TestConduct(t *testing.T) {
 					t.Errorf("name = %q, want %q", s.Name(), "GET /u/{id}")
 				}
 				wantAttrs(t, s, map[string]string{"http.route": "/u/{id}"})
-				wantSeries(t, c.metrics, "http.server.request.duration",
+				c.metrics.Want(t, "http.server.request.duration",
 					"http.request.method=GET url.scheme=http http.route=/u/{id} http.response.status_code=200 network.protocol.version=1.1")
 			})
 		}
@@ -136,7 +137,7 @@ func TestConduct(t *testing.T) {
 		url, cl := serve(t, c.tracing.Handler(http.NotFoundHandler()))
 		get(t, cl, url, "X-Forwarded-Proto", "https", "X-Forwarded-Host", "shop.example")
 		wantAttrs(t, c.span(server), map[string]string{"url.scheme": "https", "server.address": "shop.example", "server.port": "-"})
-		wantSeries(t, c.metrics, "http.server.request.duration",
+		c.metrics.Want(t, "http.server.request.duration",
 			"http.request.method=GET url.scheme=https http.response.status_code=404 network.protocol.version=1.1")
 	})
 
@@ -283,7 +284,7 @@ func TestConduct(t *testing.T) {
 		get(t, traced(c.tracing, cl), url)
 		for kind, side := range map[trace.SpanKind]string{server: "server", client: "client"} {
 			wantAttrs(t, c.span(kind), map[string]string{"http.response.body.size": "1048576"})
-			if p := c.metrics.of("http." + side + ".response.body.size"); len(p) != 1 || p[0].value != 1<<20 {
+			if p := c.metrics.Of("http." + side + ".response.body.size"); len(p) != 1 || p[0].Value != 1<<20 {
 				t.Errorf("http.%s.response.body.size = %+v, want 1 MiB once", side, p)
 			}
 		}
@@ -309,7 +310,7 @@ func TestConduct(t *testing.T) {
 		wantStatus(t, s, codes.Error, true)
 		wantAttrs(t, s, map[string]string{"error.type": "net.OpError"})
 		host, port, _ := net.SplitHostPort(strings.TrimPrefix(closed.URL, "http://"))
-		wantSeries(t, c.metrics, "http.client.request.duration",
+		c.metrics.Want(t, "http.client.request.duration",
 			"http.request.method=GET error.type=net.OpError server.address="+host+" server.port="+port)
 	})
 
@@ -437,11 +438,11 @@ func TestConduct(t *testing.T) {
 			r.Host = fmt.Sprintf("h%d.example", i)
 			h.ServeHTTP(httptest.NewRecorder(), r)
 		}
-		points := c.metrics.of("http.server.request.duration")
+		points := c.metrics.Of("http.server.request.duration")
 		for _, p := range points {
-			seen[fmt.Sprint(p.attrs.ToSlice())] = true
-			if value(p.attrs, "server.address") != "" {
-				t.Fatalf("server.address = %q, want none", value(p.attrs, "server.address"))
+			seen[p.String()] = true
+			if a := p.Attribute("server.address"); a != "" {
+				t.Fatalf("server.address = %q, want none", a)
 			}
 		}
 		if len(points) != 5000 || len(seen) != 1 {

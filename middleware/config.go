@@ -109,7 +109,8 @@ type Config struct {
 	// Attributes returns the attributes to put on a span in the place of attrs: it may
 	// add, change and drop, in place. nil leaves them as they are. It is asked several
 	// times a span that is recorded: about what is known when it starts, and about what
-	// is known at its end. It must not keep attrs, and is called concurrently.
+	// is known at its end. What the sampler puts on a span is not among them. It must not
+	// keep attrs, and is called concurrently.
 	Attributes func(info CallInfo, attrs []attribute.KeyValue) []attribute.KeyValue
 	// RequestHeaders and ResponseHeaders are the headers, at most 64 of each, whose
 	// values become http.request.header.<name> and http.response.header.<name>, of

@@ -58,6 +58,19 @@ func (c *Call) SetAttributes(kv ...attribute.KeyValue) {
 	c.put(a)
 }
 
+// SetName renames the span of the call, where its name was not known at the start.
+// Config.SpanName is asked about it all the same.
+func (c *Call) SetName(name string) {
+	if c.recording() {
+		c.name = name
+		c.span.SetName(name)
+	}
+}
+
+// CapturesResponses tells whether Config.ResponseHeaders has names, so that
+// Outcome.Response is worth filling.
+func (t *Tracing) CapturesResponses() bool { return len(t.responseHeaders) > 0 }
+
 // Observed tells whether anything is kept of the call: whether it has a span of its own
 // that is recorded, or is measured. Otherwise End does nothing.
 func (c *Call) Observed() bool { return c.recording() || c.m != nil }

@@ -98,7 +98,7 @@ func layer(path string) int {
 }
 
 // forTests are the packages that only tests import.
-var forTests = []string{"internal/collectortest", "internal/difftest", "internal/linkcheck", "internal/parity", "internal/usercheck"}
+var forTests = []string{"internal/collectortest", "internal/difftest", "internal/linkcheck", "internal/metertest", "internal/parity", "internal/usercheck"}
 
 func TestImportsRunOneWay(t *testing.T) {
 	pkgs := load(t)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"sync/atomic"
 
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
@@ -26,6 +25,11 @@ func newClient(t *middleware.Tracing) *client { return &client{tracing: need(t)}
 
 func (c *client) unary(ctx context.Context, full string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	ctx, call, _ := c.start(ctx, full, cc)
+	var answer *response
+	if c.tracing.CapturesResponses() && call.Span().IsRecording() {
+		answer = new(response)
+		opts = append(opts[:len(opts):len(opts)], grpc.Header(&answer.header), grpc.Trailer(&answer.trailer))
+	}
 	returned := false
 	defer func() {
 		if !returned {
@@ -34,13 +38,15 @@ func (c *client) unary(ctx context.Context, full string, req, reply any, cc *grp
 	}()
 	err := invoker(ctx, full, req, reply, cc, opts...)
 	returned = true
-	call.End(outcome(err))
+	o := outcome(err)
+	o.Response = answer.carrier()
+	call.End(o)
 	return err
 }
 
 func (c *client) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, full string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, call, traced := c.start(ctx, full, cc)
-	if !traced {
+	ctx, call, observed := c.start(ctx, full, cc)
+	if !observed {
 		return streamer(ctx, desc, cc, full, opts...)
 	}
 	s := &clientStream{call: call, answers: desc.ServerStreams}
@@ -52,11 +58,15 @@ func (c *client) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 	}()
 	// gRPC tells the end of every stream here, also of those that end by their context
 	// or are never read.
-	opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(s.finish))
+	opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(s.finished))
+	if c.tracing.CapturesResponses() && call.Span().IsRecording() {
+		s.answer = new(response)
+		opts = append(opts, grpc.Header(&s.answer.header), grpc.Trailer(&s.answer.trailer))
+	}
 	stream, err := streamer(ctx, desc, cc, full, opts...)
 	returned = true
 	if err != nil {
-		s.finish(err)
+		s.finish(err, nil)
 		return nil, err
 	}
 	s.ClientStream = stream
@@ -64,8 +74,8 @@ func (c *client) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 }
 
 // start starts the span of a call and puts its headers into the outgoing metadata of
-// the context it returns. traced tells whether there is a span of the call's own.
-func (c *client) start(ctx context.Context, full string, cc *grpc.ClientConn) (_ context.Context, _ *middleware.Call, traced bool) {
+// the context it returns. observed tells whether anything is kept of the call.
+func (c *client) start(ctx context.Context, full string, cc *grpc.ClientConn) (_ context.Context, _ *middleware.Call, observed bool) {
 	var target string
 	if cc != nil {
 		target = cc.Target()
@@ -73,8 +83,7 @@ func (c *client) start(ctx context.Context, full string, cc *grpc.ClientConn) (_
 	m := c.methods.get(route{target, full}, func(r route) *method {
 		return newMethod(r.method, targetAttributes(r.target)...)
 	})
-	around := trace.SpanContextFromContext(ctx).SpanID()
-	out := middleware.Outgoing{Name: m.name, Attributes: m.attrs}
+	out := middleware.Outgoing{Name: m.name, Method: full, Attributes: m.attrs}
 	var call *middleware.Call
 	if md, ok := metadata.FromOutgoingContext(ctx); ok {
 		h := headers(md)
@@ -87,15 +96,15 @@ func (c *client) start(ctx context.Context, full string, cc *grpc.ClientConn) (_
 		ctx, call = c.tracing.StartClient(ctx, out)
 		ctx = carrier.into(ctx)
 	}
-	sp := call.Span()
-	return ctx, call, sp.IsRecording() && sp.SpanContext().SpanID() != around
+	return ctx, call, call.Observed()
 }
 
 // clientStream ends its call once, whoever says first that it is over.
 type clientStream struct {
 	grpc.ClientStream
 	call           *middleware.Call
-	answers        bool // the server may send more than one message
+	answers        bool      // the server may send more than one message
+	answer         *response // gRPC fills it before it calls finished; nil: nobody asks
 	sent, received atomic.Int64
 	over           atomic.Bool
 }
@@ -107,7 +116,7 @@ func (s *clientStream) SendMsg(m any) error {
 		s.sent.Add(1)
 	case io.EOF: // the stream is over; RecvMsg knows why
 	default:
-		s.finish(err)
+		s.finish(err, nil)
 	}
 	return err
 }
@@ -118,10 +127,10 @@ func (s *clientStream) RecvMsg(m any) error {
 	case err == nil:
 		s.received.Add(1)
 		if !s.answers {
-			s.finish(nil)
+			s.finish(nil, nil)
 		}
 	default:
-		s.finish(err)
+		s.finish(err, nil)
 	}
 	return err
 }
@@ -129,14 +138,17 @@ func (s *clientStream) RecvMsg(m any) error {
 func (s *clientStream) Header() (metadata.MD, error) {
 	md, err := s.ClientStream.Header()
 	if err != nil {
-		s.finish(err)
+		s.finish(err, nil)
 	}
 	return md, err
 }
 
+// finished is called by gRPC when the stream is over, on any goroutine.
+func (s *clientStream) finished(err error) { s.finish(err, s.answer) }
+
 // finish ends the call with the status that err carries; io.EOF is the end of a
-// stream that went well. gRPC calls it on any goroutine.
-func (s *clientStream) finish(err error) {
+// stream that went well.
+func (s *clientStream) finish(err error, answer *response) {
 	if err == io.EOF {
 		err = nil
 	}
@@ -147,8 +159,10 @@ func (s *clientStream) finish(err error) {
 	if err == nil && !s.answers {
 		received = 1 // gRPC finishes before RecvMsg returns with it
 	}
-	s.call.Span().SetAttributes(semconv.MessagesSent.Int64(s.sent.Load()), semconv.MessagesReceived.Int64(received))
-	s.call.End(outcome(err))
+	s.call.SetAttributes(semconv.MessagesSent.Int64(s.sent.Load()), semconv.MessagesReceived.Int64(received))
+	o := outcome(err)
+	o.Response = answer.carrier()
+	s.call.End(o)
 }
 
 func (s *clientStream) panicked(v any) {

@@ -219,3 +219,6 @@ func serveHTTP(t testing.TB, h http.Handler) string {
 	}
 	return port
 }
+
+// pause lets others run.
+func pause() { time.Sleep(time.Millisecond) }

@@ -27,13 +27,19 @@
 // the client from the dial target and never from the address it resolved to, on the
 // server from what the caller asked for; network.peer.address and network.peer.port
 // on the server; the number of messages of a stream; the attempts before this one
-// where the client states them.
+// where the client states them. Metadata that Config.RequestHeaders and
+// Config.ResponseHeaders name becomes rpc.request.metadata.<key> and
+// rpc.response.metadata.<key>, values of keys that end in -bin in base64.
+//
+// With a Config.MeterProvider every call is measured as rpc.server.call.duration or
+// rpc.client.call.duration, traced or not.
 //
 // # Limits
 //
 // Interceptors see calls, not attempts: a call that gRPC retries by itself is one
 // span of the client, with a span of the server for each attempt. They do not see
-// messages that cannot be decoded or are too large, nor a path that is no method.
+// messages that cannot be decoded or are too large, nor a path that is no method, nor
+// on the server what a unary handler sets as metadata of its response.
 // A method that nobody registered has a span named "grpc" with rpc.method "_OTHER",
 // so that no stranger adds names; that takes [ServerOptions], since interceptors
 // alone are not asked.

@@ -47,6 +47,9 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	}
 	ctx, call := s.start(ss.Context(), info.FullMethod, m)
 	stream := &serverStream{ServerStream: ss, ctx: ctx}
+	if s.tracing.CapturesResponses() && call.Span().IsRecording() {
+		stream.answer = new(response)
+	}
 	returned := false
 	defer func() {
 		if !returned {
@@ -60,7 +63,9 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	if srv == nil {
 		describeUnregistered(call, info.FullMethod, err)
 	}
-	call.End(outcome(err))
+	o := outcome(err)
+	o.Response = stream.answer.carrier()
+	call.End(o)
 	return err
 }
 
@@ -76,17 +81,16 @@ var unregistered = &method{name: noName, attrs: []attribute.KeyValue{semconv.RPC
 // service answered. What a handler of the program's own answered, as in a proxy, is a
 // method; what nobody implements is a stranger's word.
 func describeUnregistered(call *middleware.Call, full string, err error) {
-	sp := call.Span()
-	if !sp.IsRecording() {
+	if !call.Span().IsRecording() {
 		return
 	}
 	name := span.RPCName(full)
 	if isUnimplemented(err) || name == noName {
-		sp.SetAttributes(unknownMethod(full)...)
+		call.SetAttributes(unknownMethod(full)...)
 		return
 	}
-	sp.SetName(name)
-	sp.SetAttributes(semconv.RPCMethod.String(name))
+	call.SetName(name)
+	call.SetAttributes(semconv.RPCMethod.String(name))
 }
 
 // start starts the span of a call and puts the request id into the response headers
@@ -101,7 +105,7 @@ func (s *server) start(ctx context.Context, full string, m *method) (context.Con
 		Method:     full,
 		Attributes: m.attrs,
 	})
-	if sp := call.Span(); sp.IsRecording() {
+	if call.Span().IsRecording() {
 		attrs := make([]attribute.KeyValue, 0, 5)
 		host, asked := splitHostPort(in.Get(authority))
 		attrs = appendServer(attrs, host, asked)
@@ -111,7 +115,7 @@ func (s *server) start(ctx context.Context, full string, m *method) (context.Con
 		if n := previousAttempts(in); n > 0 {
 			attrs = append(attrs, semconv.PreviousAttempts.Int(n))
 		}
-		sp.SetAttributes(attrs...)
+		call.SetAttributes(attrs...)
 	}
 	if id, ok := call.ResponseID(); ok && sendable(requestIDKey, string(id)) {
 		// It fails only where there is no stream to set headers on.
@@ -169,6 +173,31 @@ type serverStream struct {
 	grpc.ServerStream
 	ctx            context.Context
 	sent, received atomic.Int64
+	answer         *response // what the handler set through the stream; nil: nobody asks
+}
+
+func (s *serverStream) SetHeader(md metadata.MD) error {
+	s.answered(md)
+	return s.ServerStream.SetHeader(md)
+}
+
+func (s *serverStream) SendHeader(md metadata.MD) error {
+	s.answered(md)
+	return s.ServerStream.SendHeader(md)
+}
+
+func (s *serverStream) SetTrailer(md metadata.MD) {
+	s.answered(md)
+	s.ServerStream.SetTrailer(md)
+}
+
+func (s *serverStream) answered(md metadata.MD) {
+	if s.answer == nil {
+		return
+	}
+	s.answer.mu.Lock()
+	defer s.answer.mu.Unlock()
+	s.answer.header = metadata.Join(s.answer.header, md)
 }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
@@ -190,7 +219,7 @@ func (s *serverStream) RecvMsg(m any) error {
 }
 
 func (s *serverStream) describe(call *middleware.Call) {
-	if sp := call.Span(); sp.IsRecording() {
-		sp.SetAttributes(semconv.MessagesSent.Int64(s.sent.Load()), semconv.MessagesReceived.Int64(s.received.Load()))
+	if call.Span().IsRecording() {
+		call.SetAttributes(semconv.MessagesSent.Int64(s.sent.Load()), semconv.MessagesReceived.Int64(s.received.Load()))
 	}
 }
