@@ -33,6 +33,8 @@ type Provider struct {
 	points  []Point
 	buckets map[string][]float64
 	units   map[string]string
+
+	series map[string]map[attribute.Distinct]attribute.Set // of NewSeries alone
 }
 
 var _ metric.MeterProvider = (*Provider)(nil)
@@ -40,6 +42,21 @@ var _ metric.MeterProvider = (*Provider)(nil)
 // New returns a Provider without measurements.
 func New() *Provider {
 	return &Provider{buckets: map[string][]float64{}, units: map[string]string{}}
+}
+
+// NewSeries returns a Provider that keeps the sets of attributes and no measurement, for
+// tests that make many.
+func NewSeries() *Provider {
+	p := New()
+	p.series = map[string]map[attribute.Distinct]attribute.Set{}
+	return p
+}
+
+// Series returns the different sets of attributes that an instrument of a NewSeries got.
+func (p *Provider) Series(instrument string) []attribute.Set {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.series[instrument]))
 }
 
 // Meter returns a meter whose synchronous instruments keep what they get.
@@ -68,6 +85,13 @@ func (p *Provider) made(name, unit string, buckets []float64) {
 func (p *Provider) add(ctx context.Context, instrument string, v float64, attrs attribute.Set) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.series != nil {
+		if p.series[instrument] == nil {
+			p.series[instrument] = map[attribute.Distinct]attribute.Set{}
+		}
+		p.series[instrument][attrs.Equivalent()] = attrs
+		return
+	}
 	p.points = append(p.points, Point{instrument, v, attrs, trace.SpanContextFromContext(ctx)})
 }
 
