@@ -14,7 +14,7 @@ user-check: ; .ci/run user
 browser-check: ; .ci/run tools browser
 waterfall: ; internal/browsercheck/run --only hotrod --screenshot examples/hotrod/waterfall.png
 hotrod: ; go run ./examples/hotrod
-interop: ; cd internal/interop && go run . install collector
-collector-check: interop ; cd internal/interop && go run . collector-check
+interop: ; cd internal/interop && go run . install all && MESHTRACE_INTEROP=1 go test -v -count=1 -timeout 1h .
+collector-check: ; cd internal/interop && go run . install collector && go run . collector-check
 fuzz-short: ; .ci/fuzz 20s
 bench: ; .ci/bench

@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,91 +12,50 @@ import (
 	"time"
 )
 
-// collectorVersion is named in collector/builder.yaml as well.
-const collectorVersion = "v0.111.0"
-
-var (
-	//go:embed collector/builder.yaml
-	builderYAML []byte
-	//go:embed collector/to-file.yaml
-	toFileYAML []byte
+// The Collectors' versions. The first is the newest whose load-balancing and Zipkin
+// exporters can be had; the second a current one.
+const (
+	collectorVersion    = "0.111.0"
+	collectorNowVersion = "0.155.0"
 )
 
-func collectorPath(root string) string {
-	return filepath.Join(root, ".peers", "otelcol-"+collectorVersion)
-}
+//go:embed collector/to-file.yaml
+var toFileYAML []byte
 
-// installCollector builds the Collector unless it is there. A cold build takes
-// about two minutes on two cores.
-func installCollector(ctx context.Context, root string) error {
-	target := collectorPath(root)
-	if _, err := os.Stat(target); err == nil {
-		fmt.Printf("collector %s is installed: %s\n", collectorVersion, target)
-		return nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
-		return err
-	}
-	work, err := os.MkdirTemp("", "otelcol-build-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(work)
-	manifest := filepath.Join(work, "builder.yaml")
-	yaml := string(builderYAML)
+// installCollector builds a Collector of a manifest. A cold build takes about two
+// minutes on two cores.
+func installCollector(ctx context.Context, work, target, version, manifest string) error {
+	file, src := filepath.Join(work, "builder.yaml"), filepath.Join(work, "src")
 	// The builder knows its output folder from the manifest alone.
-	yaml = strings.Replace(yaml, "\ndist:\n", "\ndist:\n  output_path: "+filepath.Join(work, "src")+"\n", 1)
-	if err := os.WriteFile(manifest, []byte(yaml), 0o644); err != nil {
+	manifest = strings.Replace(manifest, "\ndist:\n", "\ndist:\n  output_path: "+src+"\n", 1)
+	if err := os.WriteFile(file, []byte(manifest), 0o644); err != nil {
 		return err
 	}
-
-	began := time.Now()
-	steps := []struct {
+	for _, s := range []struct {
 		dir  string
-		env  []string
+		env  string
 		args []string
 	}{
-		{work, []string{"GOBIN=" + work}, []string{"go", "install", "go.opentelemetry.io/collector/cmd/builder@" + collectorVersion}},
+		{work, "GOBIN=" + work, []string{"go", "install", "go.opentelemetry.io/collector/cmd/builder@v" + version}},
 		// Sources only, and no `go mod tidy` of them: it wants the tests of every
 		// dependency, one of which is not published.
-		{work, nil, []string{filepath.Join(work, "builder"), "--config", manifest, "--skip-compilation", "--skip-get-modules"}},
-		{filepath.Join(work, "src"), []string{"CGO_ENABLED=0"}, []string{"go", "build", "-mod=mod", "-o", filepath.Join(work, "otelcol"), "."}},
-	}
-	for _, s := range steps {
-		cmd := exec.CommandContext(ctx, s.args[0], s.args[1:]...)
-		cmd.Dir = s.dir
-		cmd.Env = append(os.Environ(), append(s.env, "GOWORK=off")...)
-		fmt.Println("+", strings.Join(s.args, " "))
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", strings.Join(s.args, " "), err, out)
+		{work, "", []string{filepath.Join(work, "builder"), "--config", file, "--skip-compilation", "--skip-get-modules"}},
+		{src, "CGO_ENABLED=0", []string{"go", "build", "-mod=mod", "-o", target, "."}},
+	} {
+		if err := command(ctx, s.dir, []string{s.env, "GOWORK=off"}, s.args...); err != nil {
+			return err
 		}
 	}
-	// Written beside the target and renamed, so that an interrupted copy is not taken for a Collector.
-	if err := copyFile(target+".new", filepath.Join(work, "otelcol")); err != nil {
-		return err
-	}
-	if err := os.Rename(target+".new", target); err != nil {
-		return err
-	}
-	fmt.Printf("collector %s built in %s: %s\n", collectorVersion, time.Since(began).Round(time.Second), target)
 	return nil
-}
-
-func copyFile(to, from string) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, b, 0o755)
 }
 
 // checkCollector takes one ride for each protocol, each into a Collector of
 // its own, and compares the Collector's file with what hotrod printed.
 func checkCollector(ctx context.Context, root string) error {
-	if _, err := os.Stat(collectorPath(root)); err != nil {
-		return fmt.Errorf("%w\ninstall it: cd internal/interop && go run . install collector", err)
+	if there, err := collector.installed(root); err != nil {
+		return err
+	} else if !there {
+		return fmt.Errorf("the Collector is missing; install it: %s", collector.command())
 	}
 	work, err := os.MkdirTemp("", "collector-check-")
 	if err != nil {
@@ -144,7 +102,7 @@ func ride(ctx context.Context, root, dir, hotrod, protocol string) (spans int, e
 	}
 	col, err := start(ctx, "collector",
 		[]string{"GRPC=" + grpcAddr, "HTTP=" + httpAddr, "OUT=" + out},
-		collectorPath(root), "--config", config)
+		collector.path(root), "--config", config)
 	if err != nil {
 		return 0, err
 	}

@@ -1,7 +1,13 @@
 // Interop runs meshtrace against systems that its users have in production.
 //
-//	go run . install collector   # build the Collector into /.peers of the repository
+//	go run . install all         # every peer, into /.peers of the repository
+//	go run . install collector   # one of them
 //	go run . collector-check     # one ride over HTTP and one over gRPC; its file equals hotrod's -json
+//	MESHTRACE_INTEROP=1 go test -v -count=1 .   # the scenarios, and a table of them
+//
+// `make interop` installs all and runs the scenarios, which are this package's tests.
+// One that lacks a peer skips and prints the command that installs it; with
+// MESHTRACE_INTEROP=1 it fails. MESHTRACE_LONG=1 runs their long forms.
 //
 // Peers are installed from package registries into a folder that git ignores.
 // Everything binds loopback addresses on free ports, and what a command starts
@@ -19,8 +25,8 @@ import (
 	"syscall"
 )
 
-const usage = `usage:
-  go run . install collector
+var usage = `usage:
+  go run . install all|PEER...     where PEER is one of ` + peerNames() + `
   go run . collector-check
 `
 
@@ -38,10 +44,10 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	switch strings.Join(args, " ") {
-	case "install collector":
-		return installCollector(ctx, root)
-	case "collector-check":
+	switch {
+	case len(args) > 1 && args[0] == "install":
+		return installPeers(ctx, root, args[1:])
+	case len(args) == 1 && args[0] == "collector-check":
 		return checkCollector(ctx, root)
 	}
 	fmt.Fprint(os.Stderr, usage)

@@ -79,15 +79,16 @@ type (
 		Key   string   `json:"key"`
 		Value anyValue `json:"value"`
 	}
+	arrayValue struct {
+		Values []anyValue `json:"values,omitempty"`
+	}
 	// In a value, absent and zero differ: a oneof says which field is set.
 	anyValue struct {
-		StringValue *string `json:"stringValue,omitempty"`
-		BoolValue   *bool   `json:"boolValue,omitempty"`
-		IntValue    *int64s `json:"intValue,omitempty"`
-		DoubleValue *double `json:"doubleValue,omitempty"`
-		ArrayValue  *struct {
-			Values []anyValue `json:"values,omitempty"`
-		} `json:"arrayValue,omitempty"`
+		StringValue *string     `json:"stringValue,omitempty"`
+		BoolValue   *bool       `json:"boolValue,omitempty"`
+		IntValue    *int64s     `json:"intValue,omitempty"`
+		DoubleValue *double     `json:"doubleValue,omitempty"`
+		ArrayValue  *arrayValue `json:"arrayValue,omitempty"`
 		KvlistValue *struct {
 			Values []keyValue `json:"values,omitempty"`
 		} `json:"kvlistValue,omitempty"`
