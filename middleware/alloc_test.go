@@ -13,9 +13,9 @@ import (
 // Every one of them is a cost on each request of a user: a change that raises a
 // constant says why in its commit.
 const (
-	serverTracedAllocs   = 13
-	serverUntracedAllocs = 3
-	clientTracedAllocs   = 13
+	serverTracedAllocs   = 11
+	serverUntracedAllocs = 2
+	clientTracedAllocs   = 12
 	clientUntracedAllocs = 6
 )
 

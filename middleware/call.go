@@ -51,7 +51,8 @@ type Incoming struct {
 
 	health  bool          // a health check by its path, or filtered
 	refused bool          // a gateway refuses it before it looks for a route
-	request *http.Request // Handler's
+	request *http.Request // Handler's, for hooks
+	arrived *http.Request // Handler's, to describe
 }
 
 // Outgoing is a call this program makes.
@@ -130,14 +131,20 @@ type Call struct {
 type serverCall struct {
 	reqctx.State
 	Call
-	origin   origin
-	gateway  *proxied // nil in a service
-	untraced untracedSpan
-	remote   untracedSpan
+	origin  origin
+	gateway *proxied // nil in a service
+	carried reqctx.Span
+	ids     trace.SpanContext // carried's: of a request that is not traced, else the caller's
 }
 
-// untracedSpan carries ids and records nothing: the span of a request that is not
-// traced, and the caller's span of one that is.
+// carry returns a span of sc that records nothing.
+func (c *serverCall) carry(sc trace.SpanContext) trace.Span {
+	c.ids = sc
+	c.carried = reqctx.Carrying(&c.ids)
+	return &c.carried
+}
+
+// untracedSpan carries ids and records nothing.
 type untracedSpan struct {
 	noop.Span
 	sc trace.SpanContext
@@ -248,11 +255,12 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	}
 
 	if !c.decision.Traced || s.Null {
-		if !s.Null { // O-3; W-6: a null span has no ids
-			c.untraced.sc = t.untracedContext(parent, s)
+		ids := trace.SpanContext{} // W-6: a null span has none
+		if !s.Null {
+			ids = t.untracedContext(parent, s) // O-3
 		}
-		c.span = &c.untraced
-		return trace.ContextWithSpan(s, c.span)
+		c.span = c.carry(ids)
+		return s.WithSpan(c.span)
 	}
 	return t.startTraced(in, c, parent, ext.Other)
 }
@@ -330,10 +338,9 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.S
 	switch {
 	case !parent.IsValid() || !parent.IsRemote():
 	case s.SpanID.IsValid(): // B-11
-		ctx = trace.ContextWithSpan(s, &sharedParent{untracedSpan{sc: parent.WithSpanID(s.B3Parent)}, s.SpanID})
+		ctx = s.WithSpan(&sharedParent{untracedSpan{sc: parent.WithSpanID(s.B3Parent)}, s.SpanID})
 	default:
-		c.remote.sc = parent
-		ctx = trace.ContextWithSpan(s, &c.remote)
+		ctx = s.WithSpan(c.carry(parent))
 	}
 	name := in.Name
 	switch {
@@ -360,6 +367,9 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.S
 		attrs.add(semconv.EnvoyClientTraceID.String(s.ClientTraceID))
 	}
 	attrs.add(semconv.SamplingReason.String(c.decision.Why.String()))
+	if in.arrived != nil {
+		c.describe(attrs, in.arrived) // with the others: the SDK's list grows once
+	}
 	if len(t.requestHeaders) > 0 {
 		attrs.capture(t.requestHeaders, in.Carrier, c.rpc)
 	}

@@ -40,7 +40,6 @@ type handler struct {
 type httpCall struct {
 	serverCall
 	recorder respwriter.Recorder
-	incoming Incoming
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -54,24 +53,25 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if t.role == Gateway {
 		arrived, copied = withoutConnection(r.Header) // O-5
 	}
-	c.incoming = Incoming{
+	in := Incoming{
 		Name:    r.Method,
 		Carrier: otelprop.HeaderCarrier(arrived),
 		Peer:    peer(r.RemoteAddr),
 		Method:  r.Method,
+		arrived: r,
 	}
-	c.incoming.health = t.health.match(r.URL.Path) || (t.filter != nil && !t.filter(r))
+	in.health = t.health.match(r.URL.Path) || (t.filter != nil && !t.filter(r))
 	if t.spanName != nil || t.attributes != nil {
-		c.incoming.request = r
+		in.request = r
 	}
 	if t.role == Gateway {
-		c.incoming.Name, c.incoming.Kind = t.defaultName(r.Host), t.serverKind()
-		c.incoming.refused = r.RequestURI == "*" // O-5
+		in.Name, in.Kind = t.defaultName(r.Host), t.serverKind()
+		in.refused = r.RequestURI == "*" // O-5
 	}
 	if t.route != nil {
-		c.incoming.Route = t.route(r)
+		in.Route = t.route(r)
 	}
-	ctx := t.startServer(r.Context(), &c.incoming, &c.serverCall)
+	ctx := t.startServer(r.Context(), &in, &c.serverCall)
 	r2 := r.WithContext(ctx)
 	if copied || c.edits() {
 		r2.Header = c.edit(arrived)
@@ -83,11 +83,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	respond = respond || t.role == Gateway
 	recording := c.Call.span.IsRecording()
 	respond = respond || t.traceResponse || (recording && (t.firstByte || len(t.responseHeaders) > 0))
-	var scheme, asked string
-	if recording || t.meters != nil {
-		scheme, asked = c.target(r)
-	}
 	if t.meters != nil {
+		scheme, _ := c.target(r)
 		c.measure(ctx, r, r2, scheme)
 	}
 	if !recording && !respond && c.m == nil {
@@ -95,9 +92,6 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer handBack(r, r2)
 		h.next.ServeHTTP(w, r2)
 		return
-	}
-	if recording {
-		c.describe(r, scheme, asked)
 	}
 	if respond {
 		c.recorder.BeforeHeader = c.respond
@@ -217,9 +211,9 @@ func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
 	c.Call.end(&o, r.Pattern)
 }
 
-// describe puts on the span what the request says of itself.
-func (c *httpCall) describe(r *http.Request, scheme, asked string) {
-	a := c.tracing.attrs()
+// describe adds what the request says of itself.
+func (c *serverCall) describe(a *attrs, r *http.Request) {
+	scheme, asked := c.target(r)
 	method, original := c.tracing.methodOf(r.Method)
 	a.add(semconv.HTTPRequestMethod.String(method))
 	if original != "" {
@@ -241,7 +235,7 @@ func (c *httpCall) describe(r *http.Request, scheme, asked string) {
 	if r.ProtoMajor > 0 {
 		a.add(semconv.NetworkProtocolVersion.String(protocolVersion(r.ProtoMajor, r.ProtoMinor)))
 	}
-	if p := c.incoming.Peer; p.IsValid() {
+	if p := c.State.Peer; p.IsValid() {
 		addr := p.String()
 		client := addr
 		if c.client != p {
@@ -255,7 +249,6 @@ func (c *httpCall) describe(r *http.Request, scheme, asked string) {
 	if ua := r.UserAgent(); ua != "" {
 		a.add(semconv.UserAgentOriginal.String(semconv.Cut(ua, maxAgent)))
 	}
-	c.put(a)
 }
 
 // sameHeaders tells whether c is the carrier over h itself.

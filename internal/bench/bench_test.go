@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"flag"
+	"log/slog"
 	"net/http"
 	"runtime"
 	"slices"
@@ -95,6 +96,7 @@ func tracing(b *testing.B) *middleware.Tracing {
 	t, err := middleware.Setup(b.Context(), middleware.Config{
 		Service:      "bench",
 		HealthChecks: []string{}, // gRPC's health service stands for a service
+		Logger:       slog.New(slog.DiscardHandler),
 		Processors:   []sdktrace.SpanProcessor{drop{}},
 		Getenv: func(name string) string {
 			if name == "OTEL_TRACES_EXPORTER" {
