@@ -312,8 +312,11 @@ func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, 
 	default:
 		c.decision, c.counted = t.sampler.Decide(req), true
 	}
-	if c.decision.Why == sampler.HealthCheck && t.role == Service {
-		c.decision.Write = false // passed on, and not to be traced by the next hop either
+	if !c.decision.Traced && c.decision.Reason != requestid.NotTraceable && t.role == Service {
+		// Envoy writes its own decision, whatever the caller's flag makes of it (D-9, D-26). A
+		// service's own shares are mostly 100 %: the id of each request that the proxy before it
+		// did not trace would say from here on that it is traced.
+		c.decision.Write = false
 	}
 	return id
 }

@@ -91,7 +91,7 @@ func TestHandlerContinues(t *testing.T) {
 		trace   string
 	}{
 		{"W-13 sampled parent", []string{"Traceparent", traceparent, "X-Request-Id", plainID}, sampler.Config{}, 1, sampledID, traceID},
-		{"W-13 unsampled parent", []string{"Traceparent", unsampled, "X-Request-Id", plainID}, sampler.Config{}, 0, sampledID, traceID},
+		{"W-13 unsampled parent", []string{"Traceparent", unsampled, "X-Request-Id", plainID}, sampler.Config{}, 0, plainID, traceID},
 		{"W-14 veto", []string{"Traceparent", traceparent, "X-Request-Id", plainID}, sampler.Config{Random: sampler.Percent(0)}, 0, plainID, traceID},
 		{"D-6 digit", []string{"X-Request-Id", sampledID}, sampler.Config{Random: sampler.Percent(0)}, 1, sampledID, ""},
 		{"D-8 forced", []string{"X-Request-Id", plainID, "X-Envoy-Force-Trace", ""}, sampler.Config{Random: sampler.Percent(0)}, 1, "125a4afb-6f55-a4ba-ad80-413f09f48a28", ""},
@@ -99,7 +99,7 @@ func TestHandlerContinues(t *testing.T) {
 		{"RID-1 made", nil, sampler.Config{}, 1, "", ""},
 		{"b3 single", []string{"B3", traceID + "-00f067aa0ba902b7-1", "X-Request-Id", plainID}, sampler.Config{}, 1, sampledID, traceID},
 		{"x-b3", []string{"X-B3-Traceid", traceID, "X-B3-Spanid", "00f067aa0ba902b7", "X-B3-Sampled", "1", "X-Request-Id", plainID}, sampler.Config{}, 1, sampledID, traceID},
-		{"b3 deny", []string{"B3", "0", "X-Request-Id", plainID}, sampler.Config{}, 0, sampledID, ""},
+		{"b3 deny", []string{"B3", "0", "X-Request-Id", plainID}, sampler.Config{}, 0, plainID, ""},
 		{"bad traceparent", []string{"Traceparent", "00-zz", "X-Request-Id", plainID}, sampler.Config{}, 1, sampledID, ""},
 		{"foreign id", []string{"X-Request-Id", "my-request-id"}, sampler.Config{}, 1, "my-request-id", ""},
 		{"hostile id", []string{"X-Request-Id", "a b\t<script>"}, sampler.Config{}, 1, "", ""},
