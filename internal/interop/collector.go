@@ -31,20 +31,20 @@ func installCollector(ctx context.Context, work, target, version, manifest strin
 	if err := os.WriteFile(file, []byte(manifest), 0o644); err != nil {
 		return err
 	}
-	for _, s := range []struct {
-		dir  string
-		env  string
-		args []string
-	}{
-		{work, "GOBIN=" + work, []string{"go", "install", "go.opentelemetry.io/collector/cmd/builder@v" + version}},
-		// Sources only, and no `go mod tidy` of them: it wants the tests of every
-		// dependency, one of which is not published.
-		{work, "", []string{filepath.Join(work, "builder"), "--config", file, "--skip-compilation", "--skip-get-modules"}},
-		{src, "CGO_ENABLED=0", []string{"go", "build", "-mod=mod", "-o", target, "."}},
-	} {
-		if err := command(ctx, s.dir, []string{s.env, "GOWORK=off"}, s.args...); err != nil {
-			return err
-		}
+	if err := command(ctx, work, []string{"GOBIN=" + work, "GOWORK=off"}, "go", "install", "go.opentelemetry.io/collector/cmd/builder@v"+version); err != nil {
+		return err
+	}
+	// Sources only. Newer builders tidy their module all the same, which fails: tidy wants the
+	// tests of every dependency, one of which is not published. By then the module is written.
+	args := []string{filepath.Join(work, "builder"), "--config", file, "--skip-compilation"}
+	generated := command(ctx, work, []string{"GOWORK=off"}, args...)
+	// Without a module of its own the build would take that of this repository, and the newest
+	// version of everything.
+	if _, err := os.Stat(filepath.Join(src, "go.mod")); err != nil {
+		return errors.Join(err, generated)
+	}
+	if err := command(ctx, src, []string{"CGO_ENABLED=0", "GOWORK=off"}, "go", "build", "-mod=mod", "-o", target, "."); err != nil {
+		return err
 	}
 	return nil
 }
