@@ -37,6 +37,9 @@
 // takes the place of one: see there what the lists of formats then stand for. Without
 // it the specifications hold.
 //
+// [ValidateTraceparent], [ValidateTracestate] and [ValidateBaggage] are the checker that
+// Envoy has beside these, for context in a message's body.
+//
 // # Sampling
 //
 // B3 says things about sampling that OpenTelemetry's flag cannot: not to sample a

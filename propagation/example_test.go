@@ -161,3 +161,14 @@ func ExampleParseOTSpanContext() {
 	// 0000000000000000070607a611a8383a true unstated map[checked:baggage] 0000000000000000  <nil>
 	// 000000000000000025c6f38dd0600e79 false deferred map[] c49193ea42335d1c cs <nil>
 }
+
+// Context that a stranger wrote into a message is checked before it goes anywhere.
+func ExampleValidateBaggage() {
+	fmt.Println(propagation.ValidateBaggage("tenant=blue;ttl=30, region=eu"))
+	fmt.Println(propagation.ValidateBaggage("tenant=blue,,region=eu"))
+	fmt.Println(propagation.ValidateTracestate("congo=t61rcWkgMzE,rojo=1,congo=2"))
+	// Output:
+	// <nil>
+	// propagation: baggage "tenant=blue,,region=eu" at byte 12 breaks Baggage, list: members are not empty
+	// propagation: tracestate "congo=t61rcWkgMzE,rojo=1,congo=2" at byte 25 breaks Trace Context, tracestate list: each key once
+}

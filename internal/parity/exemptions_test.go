@@ -46,9 +46,6 @@ var (
 // explain each of its differences.
 var (
 	vectorsNotYet = []exemption{
-		{"tracing_validation", "no exported form of the strict checker: empty values, duplicates, empty members", func(s subject, d string) bool {
-			return s.topic == "w3c_strict_validation" && begins(d, "valid = ")
-		}},
 		{"EG-3", "no names of spans by Envoy's formatters", func(s subject, d string) bool {
 			return s.topic == "envoy_gateway_defaults" && begins(d, "operation = ", "upstream_operation = ")
 		}},

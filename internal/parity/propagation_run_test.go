@@ -117,14 +117,11 @@ func checkStrictValidation(v parity.Vector) error {
 	for name, lines := range in {
 		switch name {
 		case "traceparent":
-			_, err = propagation.ParseTraceparent(lines[0])
+			err = propagation.ValidateTraceparent(lines[0])
 		case "tracestate":
-			_, err = propagation.ParseTracestate(lines...)
+			err = propagation.ValidateTracestate(lines...)
 		case "baggage":
-			var x propagation.Extraction
-			if x, err = read(in, propagation.Config{Extract: []propagation.Format{propagation.Baggage}}); err == nil {
-				err = x.Err
-			}
+			err = propagation.ValidateBaggage(lines...)
 		}
 	}
 	if (err == nil) != out.Valid {
