@@ -12,6 +12,8 @@ import (
 	"sync"
 	"weak"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
 	"github.com/meshtrace/meshtrace/exporter"
 )
 
@@ -24,8 +26,8 @@ type TraceSource interface {
 }
 
 // DebugHandler returns a page for developers over this program's own spans: the
-// latest traces as waterfalls, what became of every span that ended, and the
-// configuration in force with the source of each value. Mount it on a path that
+// latest traces as waterfalls, the traced calls under way by age, what became of every
+// span that ended, and the configuration in force with the source of each value. Mount it on a path that
 // ends in a slash, with or without http.StripPrefix:
 //
 //	mux.Handle("/debug/", tracing.DebugHandler())
@@ -63,6 +65,9 @@ type debugInfo struct {
 	Notes         []string          // what a developer should know: bad variables, the first stranger
 	Sampling      map[string]uint64 // decisions by reason
 	RequestIDs    map[string]uint64 // requests by what became of their id
+
+	Running  []sdktrace.ReadOnlySpan // traced calls under way, the oldest first
+	Underway int                     // how many there are
 }
 
 // debugExporter is one exporter's accounts.
@@ -102,6 +107,9 @@ type debugFile struct{ contentType, body string }
 
 func newDebugPage(src TraceSource, more []*Tracing) *debugPage {
 	p := &debugPage{src: src, more: more, files: make(map[string]debugFile)}
+	for _, t := range more {
+		t.running.Activate()
+	}
 	for name, contentType := range map[string]string{
 		"index.html": "text/html; charset=utf-8",
 		"app.js":     "text/javascript; charset=utf-8",

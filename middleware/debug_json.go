@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshtrace/meshtrace/exporter"
@@ -32,6 +33,7 @@ const (
 	debugName      = 1 << 10  // bytes of a name
 	debugCode      = 32       // bytes of a protocol's status
 	debugValue     = 16 << 10 // bytes of an attribute's value
+	debugRunning   = 100      // calls under way of one program
 	debugDetail    = 4 << 20  // bytes of all attributes, events and links together
 )
 
@@ -155,6 +157,18 @@ type programJSON struct {
 	Exporters  []exporterJSON    `json:"exporters"`
 	Sampling   map[string]uint64 `json:"sampling"`
 	RequestIDs map[string]uint64 `json:"requestIds"`
+	Running    []runningJSON     `json:"running"`  // the oldest first
+	Underway   int               `json:"underway"` // all of them
+}
+
+// runningJSON is a traced call that has not ended.
+type runningJSON struct {
+	Name      string  `json:"name"`
+	Kind      string  `json:"kind"`
+	Target    string  `json:"target"` // path, URL or method; "" where the call has none
+	TraceID   string  `json:"traceId"`
+	RequestID string  `json:"requestId"`
+	Start     float64 `json:"start"`
 }
 
 type settingJSON struct {
@@ -419,6 +433,11 @@ func program(info debugInfo) programJSON {
 		Exporters:  []exporterJSON{},
 		Sampling:   counts(info.Sampling),
 		RequestIDs: counts(info.RequestIDs),
+		Running:    []runningJSON{},
+		Underway:   info.Underway,
+	}
+	for _, s := range info.Running {
+		out.Running = append(out.Running, running(s))
 	}
 	for _, n := range info.Notes[:min(len(info.Notes), debugItems)] {
 		out.Notes = append(out.Notes, displayed(n, debugName, true))
@@ -439,6 +458,25 @@ func program(info debugInfo) programJSON {
 			Repaired: s.Repaired, Cut: s.Cut, LostParts: s.LostParts,
 			LastError: lastError(s.LastError),
 		})
+	}
+	return out
+}
+
+// running is a call under way, for display.
+func running(s sdktrace.ReadOnlySpan) runningJSON {
+	out := runningJSON{
+		Name:    displayed(s.Name(), debugName, false),
+		Kind:    strings.ToUpper(s.SpanKind().String()),
+		TraceID: s.SpanContext().TraceID().String(),
+		Start:   float64(s.StartTime().UnixNano()) / 1e6,
+	}
+	for _, kv := range s.Attributes() {
+		switch kv.Key {
+		case semconv.URLPath, semconv.URLFull, semconv.RPCMethod:
+			out.Target = displayed(kv.Value.String(), debugName, false)
+		case semconv.EnvoyRequestID:
+			out.RequestID = displayed(kv.Value.String(), debugName, false)
+		}
 	}
 	return out
 }

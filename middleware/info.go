@@ -30,5 +30,6 @@ func (t *Tracing) debugInfo() debugInfo {
 	for i := range t.ids {
 		info.RequestIDs[requestid.Change(i).String()] = t.ids[i].Load()
 	}
+	info.Running, info.Underway = t.running.Oldest(debugRunning)
 	return info
 }

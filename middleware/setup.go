@@ -94,6 +94,7 @@ type Tracing struct {
 	settings  []exporter.Setting
 	notes     []string
 	own       *tracestore.Recorder
+	running   tracestore.Running // active once a debug page was made
 
 	unwatch     func() // ends what flushOnSignal started; nil: it did not
 	unwatchOnce sync.Once
@@ -227,7 +228,7 @@ func (t *Tracing) build(env *otelenv.Reader, cfg *Config, res *resource.Resource
 				processors = append([]sdktrace.SpanProcessor{baggageCopier{slices.Clone(cfg.BaggageAttributes)}}, processors...)
 			}
 			t.own = tracestore.NewRecorder(ownTraces)
-			processors = append(processors, t.own)
+			processors = append(processors, t.own, &t.running)
 		}
 		for _, p := range processors {
 			opts = append(opts, sdktrace.WithSpanProcessor(p))

@@ -586,6 +586,9 @@ function drawStatus(s) {
   const notes = s.programs.flatMap((p) => p.notes.map((text) => [p.service, text]));
   card("card-notes", notes, () => notes.length === 0 ? [] : [el("div", { class: "card warn" }, el("h3", { text: "To look at" }),
     el("ul", {}, ...notes.map(([service, text]) => el("li", {}, el("b", { text: service }), ` ${text}`))))]);
+  const running = s.programs.filter((p) => p.underway > 0);
+  card("card-running", running.map((p) => [p.service, p.underway, p.running, Math.round(s.now / 1000)]), () => running.length === 0 ? [] : [
+    el("div", { class: "card" }, el("h3", { text: "Under way" }), ...running.map((p) => underway(p, s.now)))]);
   card("card-accounts", s.programs.map((p) => [p.service, p.exporters]), () => [accountsCard(s.programs, all)]);
   card("card-settings", s.programs.map((p) => [p.service, p.role, p.settings]), () => s.programs.length === 0 ? [] : [
     el("div", { class: "card" }, el("h3", { text: "Configuration in force" }),
@@ -596,6 +599,16 @@ function drawStatus(s) {
     ? `Shows ${plural(src.traces, "trace")} out of ${plural(src.messages, "OTLP message")}, ${number(src.bytes)} bytes read.` +
       (src.unread ? ` ${plural(src.unread, "older message")} not read.` : "") + (src.bad ? ` ${plural(src.bad, "message")} left out: not OTLP.` : "")
     : NO_SOURCE }))]);
+}
+
+// underway lists the calls of a program that have not ended, the oldest first.
+function underway(p, now) {
+  const rest = p.underway - p.running.length;
+  return el("div", {}, el("p", { text: `${p.service}: ${plural(p.underway, "traced call")}, the oldest first` }),
+    pairs(p.running.map((c) => [`${age(now - c.start)} ${c.kind}`,
+      el("span", {}, el("a", { href: `#trace=${c.traceId}`, text: c.name || "(no name)" }),
+        c.target && c.target !== c.name ? ` ${c.target}` : "", c.requestId ? ` · ${c.requestId}` : "")])),
+    rest > 0 && el("p", { text: `and ${number(rest)} more` }));
 }
 
 // card draws one part of the status anew if its data changed, so that what has the
