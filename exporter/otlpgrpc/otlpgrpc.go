@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -159,6 +160,9 @@ func refused(err error, answered bool) *exporter.SendError {
 func unreachable(words string) error {
 	if _, cause, ok := strings.Cut(words, "connection error: desc = "); ok {
 		words = cause
+		if plain, err := strconv.Unquote(cause); err == nil {
+			words = plain
+		}
 	}
 	return fmt.Errorf("no answer: %.*q", maxMessage, words)
 }
