@@ -101,6 +101,8 @@ func TestCounted(t *testing.T) {
 		r.RequestURI = target
 		return r
 	}
+	checked := middleware.Envoy()
+	checked.HealthChecks = nil
 	for _, tt := range []struct {
 		name    string
 		cfg     middleware.Config
@@ -125,7 +127,7 @@ func TestCounted(t *testing.T) {
 		{"a connection taken over", middleware.Envoy(), ask(t.Context(), "GET", "/"), func(w http.ResponseWriter, _ *http.Request) {
 			http.NewResponseController(w).Hijack()
 		}, map[string]uint64{"random_sampling": 1}},
-		{"health check", middleware.Envoy(), ask(t.Context(), "GET", "/healthz"), func(http.ResponseWriter, *http.Request) {}, map[string]uint64{"not_traceable": 1, "health_check": 1}},
+		{"health check", checked, ask(t.Context(), "GET", "/healthz"), func(http.ResponseWriter, *http.Request) {}, map[string]uint64{"not_traceable": 1, "health_check": 1}},
 		{"O-5 OPTIONS *", middleware.Envoy(), ask(t.Context(), "OPTIONS", "*"), func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, map[string]uint64{"not_traceable": 1}},
 		{"a service counts when it decides", middleware.Config{}, ask(gone, "GET", "/"), func(http.ResponseWriter, *http.Request) {}, map[string]uint64{"random_sampling": 1}},
 	} {

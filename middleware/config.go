@@ -45,7 +45,8 @@ type Config struct {
 	// environment. One that fails or is late is logged, and what it found counts.
 	Detectors []resource.Detector
 
-	// RequestID says how x-request-id is kept, made and sampled by.
+	// RequestID says how x-request-id is kept, made and sampled by. Its Use and that of
+	// Sampling are one setting: it is enough to set one of them.
 	RequestID requestid.Policy
 	// Propagation says which trace headers are read and written; OTEL_PROPAGATORS
 	// sets both lists.
@@ -291,6 +292,19 @@ func (cfg *Config) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// oneUse makes the two Use of cfg one.
+func (cfg *Config) oneUse() error {
+	switch a, b := cfg.RequestID.Use, cfg.Sampling.Use; {
+	case b == 0:
+		cfg.Sampling.Use = a
+	case a == 0:
+		cfg.RequestID.Use = b
+	case a != b:
+		return fmt.Errorf("middleware: Config.RequestID.Use=%v and Config.Sampling.Use=%v: allowed is one of them, or the same", a, b)
+	}
+	return nil
 }
 
 // healthChecks tells which paths are health checks.

@@ -4,18 +4,22 @@ import (
 	"math"
 
 	"github.com/meshtrace/meshtrace/propagation"
+	"github.com/meshtrace/meshtrace/requestid"
 	"github.com/meshtrace/meshtrace/sampler"
 )
 
 // The presets are what a gateway of a product does before anybody configures it, as a
 // Config to start from: change what yours changes. Each is a new value.
 
-// Envoy returns an Envoy listener with a tracing block and OpenTelemetry's tracer.
+// Envoy returns an Envoy listener with a tracing block and OpenTelemetry's tracer. It
+// keeps ids of any form (RID-3), and has no filter for health checks (D-26).
 func Envoy() Config {
 	edge := EnvoyEdge()
 	return Config{
-		Role: Gateway,
-		Edge: &edge,
+		Role:         Gateway,
+		Edge:         &edge,
+		RequestID:    requestid.Policy{AnyBytes: true},
+		HealthChecks: []string{},
 		Propagation: propagation.Config{
 			Extract: []propagation.Format{propagation.TraceContext},
 			Inject:  []propagation.Format{propagation.TraceContext},
@@ -48,7 +52,9 @@ func WithZipkin(cfg Config, z Zipkin) Config {
 // the peer's (EG-9), x-client-trace-id does nothing (EG-1), and each upstream call has
 // a span (EG-2). A samplingRate or samplingFraction is Sampling.Random as a Percent,
 // a BackendTrafficPolicy's a Route's Sampling by sampler.EnvoyGatewayFraction. With a
-// sampler of the provider's in Sampling.Base, Random stays at 100 % (EG-6).
+// sampler of the provider's in Sampling.Base, Random stays at 100 % (EG-6). What
+// ClientTrafficPolicy and EnvoyProxy say of request ids are RequestID.External and
+// RequestID.Use, under the same names (EG-9).
 func EnvoyGateway() Config {
 	cfg := Envoy()
 	cfg.Edge = &Edge{Context: Continue, ForcedPerSecond: math.Inf(1), Baggage: []string{"*"}}
@@ -69,12 +75,14 @@ func EnvoyGatewayRoute() sampler.Shares {
 // (GL-3).
 func Gloo() Config { return Envoy() }
 
-// Istio returns a gateway of Istio: the client's address is the peer's, 1 % of new
-// requests are traced (IS-3), and each upstream call has a span (IS-4). A sidecar has
-// none: clear SpawnUpstreamSpan, and set Edge.Inner.
+// Istio returns a gateway of Istio: requests go out (IS-2), the client's address is the
+// peer's, 1 % of new requests are traced (IS-3), and each upstream call has a span
+// (IS-4). A sidecar has none: clear SpawnUpstreamSpan, and set Edge.Inner; for what it
+// receives Direction is Ingress.
 func Istio() Config {
 	cfg := Envoy()
 	cfg.Edge = &Edge{Context: Continue, ForcedPerSecond: math.Inf(1), Baggage: []string{"*"}}
+	cfg.Direction = Egress
 	cfg.SpawnUpstreamSpan = true
 	cfg.Sampling.Random = sampler.Percent(1)
 	return cfg

@@ -122,6 +122,7 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 		cfg.Export.Logger = cfg.Logger
 	}
 	cfg.Logger, cfg.Export.Logger = logLevel(env, cfg.Logger, cfg.Export.Logger)
+	useErr := cfg.oneUse()
 	t := &Tracing{
 		policy: cfg.RequestID,
 		status: cfg.Status,
@@ -155,7 +156,7 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	for i, h := range cfg.Proxy.InternalOnly {
 		t.proxy.InternalOnly[i] = http.CanonicalHeaderKey(h)
 	}
-	errs := []error{ctx.Err(), cfg.check()}
+	errs := []error{ctx.Err(), useErr, cfg.check()}
 	t.hooks(env, &cfg)
 	if cfg.MeterProvider != nil {
 		var err error

@@ -33,10 +33,14 @@ func checkEnvoyGateway(v parity.Vector) error {
 	if err := decode(v, &in, &config, &out); err != nil {
 		return err
 	}
-	if in.Provider != "" && in.Provider != "OpenTelemetry" {
+	cfg := middleware.EnvoyGateway()
+	switch in.Provider { // EG-5
+	case "", "OpenTelemetry":
+	case "Zipkin":
+		cfg = middleware.WithZipkin(cfg, middleware.Zipkin{})
+	default:
 		return fmt.Errorf("provider %q is none that this topic knows", in.Provider)
 	}
-	cfg := middleware.EnvoyGateway()
 	switch {
 	case in.Sampler != "": // EG-6
 		cfg.Sampling.Base = sdktrace.AlwaysSample() // of any kind: it is the shares that are asked for
