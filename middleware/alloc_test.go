@@ -16,7 +16,7 @@ const (
 	serverTracedAllocs   = 11
 	serverUntracedAllocs = 2
 	clientTracedAllocs   = 12
-	clientUntracedAllocs = 6
+	clientUntracedAllocs = 5
 )
 
 // countable skips where allocations cannot be counted.

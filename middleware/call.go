@@ -123,6 +123,7 @@ type Call struct {
 	m        *measured     // nil: not measured
 	way      *way          // nil: not followed
 	route    string        // known at the start
+	version  string        // of a response's protocol
 	client   netip.Addr
 	decision sampler.Decision
 }
@@ -574,6 +575,9 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 	}
 	if o.Response != nil && len(c.tracing.responseHeaders) > 0 {
 		attrs.capture(c.tracing.responseHeaders, o.Response, c.rpc)
+	}
+	if c.version != "" {
+		attrs.add(semconv.NetworkProtocolVersion.String(c.version))
 	}
 	if o.HTTPStatus != 0 {
 		attrs.add(semconv.HTTPResponseStatusCode.Int(o.HTTPStatus))

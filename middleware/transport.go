@@ -48,12 +48,11 @@ func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		header[k] = v[:len(v):len(v)] // shared, and safe from an append
 	}
 	t := rt.tracing
-	method, original := t.methodOf(req.Method)
-	name := method
+	name, original := t.methodOf(req.Method)
 	if original != "" {
 		name = "HTTP"
 	}
-	c := new(Call)
+	var c Call // not on the heap, unless there is something to record
 	out := Outgoing{Name: name, Method: req.Method, Carrier: otelprop.HeaderCarrier(header)}
 	if t.sendTo != nil && !t.sendTo(req) {
 		out.Carrier = nil // a span, and nothing in the headers
@@ -62,10 +61,21 @@ func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		out.request = req
 	}
 	out.filtered = t.clientFilter != nil && !t.clientFilter(req)
-	ctx := t.startClient(req.Context(), &out, c)
+	ctx := t.startClient(req.Context(), &out, &c)
+	if !c.recording() && t.meters == nil {
+		sent := req.WithContext(ctx)
+		sent.Header = header
+		return rt.base.RoundTrip(sent)
+	}
+	return rt.observe(ctx, &watchedCall{Call: c}, req, header)
+}
+
+// observe sends req with those headers and records what comes of it.
+func (rt *transport) observe(ctx context.Context, w *watchedCall, req *http.Request, header http.Header) (*http.Response, error) {
+	c, t := &w.Call, rt.tracing
 	recording := c.recording()
 	if recording {
-		c.describe(req, method, original)
+		c.describe(req)
 		if t.clientTrace != ClientTraceOff {
 			ctx, c.way = t.follow(ctx, c.span)
 		}
@@ -76,26 +86,20 @@ func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		c.measure(ctx, req, sent)
 	}
 	resp, err := rt.base.RoundTrip(sent)
-	if !recording && c.m == nil {
-		return resp, err
-	}
 	if err != nil {
 		c.end(&Outcome{RequestBytes: c.m.requestBytes(), Err: callerError(req.Context(), err)}, "")
 		return resp, err
 	}
-	version := protocolVersion(resp.ProtoMajor, resp.ProtoMinor)
+	c.version = protocolVersion(resp.ProtoMajor, resp.ProtoMinor)
 	if c.m != nil {
-		c.m.series.version = version
+		c.m.series.version = c.version
 	}
-	if recording {
+	if recording && len(t.responseHeaders) > 0 {
 		a := t.attrs()
-		a.add(semconv.NetworkProtocolVersion.String(version))
-		if len(t.responseHeaders) > 0 {
-			a.capture(t.responseHeaders, otelprop.HeaderCarrier(resp.Header), false)
-		}
+		a.capture(t.responseHeaders, otelprop.HeaderCarrier(resp.Header), false)
 		c.put(a)
 	}
-	rt.watch(c, req, resp)
+	w.watch(req, resp)
 	return resp, nil
 }
 
@@ -121,8 +125,9 @@ func callerError(ctx context.Context, err error) error {
 }
 
 // describe puts on the span what the request says of itself.
-func (c *Call) describe(req *http.Request, method, original string) {
+func (c *Call) describe(req *http.Request) {
 	a := c.tracing.attrs()
+	method, original := c.tracing.methodOf(req.Method)
 	a.add(semconv.HTTPRequestMethod.String(method))
 	if original != "" {
 		a.add(semconv.HTTPRequestMethodOriginal.String(original))
@@ -143,19 +148,17 @@ func (c *Call) describe(req *http.Request, method, original string) {
 }
 
 // watch ends the call with the response's body.
-func (rt *transport) watch(c *Call, req *http.Request, resp *http.Response) {
-	if resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 && resp.StatusCode != http.StatusSwitchingProtocols {
-		c.end(&Outcome{HTTPStatus: resp.StatusCode, RequestBytes: c.m.requestBytes()}, "")
+func (w *watchedCall) watch(req *http.Request, resp *http.Response) {
+	if resp.StatusCode == http.StatusSwitchingProtocols || // the body stays the connection
+		resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 {
+		w.end(&Outcome{HTTPStatus: resp.StatusCode, RequestBytes: w.m.requestBytes()}, "")
 		return
 	}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		c.end(&Outcome{HTTPStatus: resp.StatusCode, RequestBytes: c.m.requestBytes()}, "") // the body stays the connection
-		return
-	}
-	b := &body{ReadCloser: resp.Body, ctx: req.Context(), watched: &watchedCall{call: c, status: resp.StatusCode}}
-	b.watched.lastRead.Store(time.Now().UnixNano())
+	w.status = resp.StatusCode
+	b := &body{ReadCloser: resp.Body, ctx: req.Context(), watched: w}
+	w.lastRead.Store(time.Now().UnixNano())
 	// A body that is dropped without Close still ends its span, at its last read.
-	b.cleanup = runtime.AddCleanup(b, (*watchedCall).dropped, b.watched)
+	b.cleanup = runtime.AddCleanup(b, (*watchedCall).dropped, w)
 	resp.Body = b
 }
 
@@ -194,36 +197,36 @@ func (b *body) done(err error) {
 	}
 }
 
-// watchedCall is what must outlive a dropped body.
+// watchedCall is a call and what must outlive a dropped body.
 type watchedCall struct {
-	call     *Call
+	Call
 	status   int
-	ended    atomic.Bool
+	done     atomic.Bool
 	bytes    atomic.Int64
 	lastRead atomic.Int64 // Unix nanoseconds
 }
 
 // finish ends the call unless it was ended, and tells whether it did.
 func (w *watchedCall) finish(err error, at time.Time) bool {
-	if !w.ended.CompareAndSwap(false, true) {
+	if !w.done.CompareAndSwap(false, true) {
 		return false
 	}
-	o := Outcome{HTTPStatus: w.status, ResponseBytes: w.bytes.Load(), RequestBytes: w.call.m.requestBytes(), Err: err}
+	o := Outcome{HTTPStatus: w.status, ResponseBytes: w.bytes.Load(), RequestBytes: w.m.requestBytes(), Err: err}
 	if at.IsZero() {
-		w.call.end(&o, "")
+		w.end(&o, "")
 	} else {
-		if w.call.m != nil {
-			w.call.m.ended = at
+		if w.m != nil {
+			w.m.ended = at
 		}
-		w.call.end(&o, "", trace.WithTimestamp(at))
+		w.end(&o, "", trace.WithTimestamp(at))
 	}
 	return true
 }
 
 // dropped ends the call of a body that nobody holds any more.
 func (w *watchedCall) dropped() {
-	if !w.ended.Load() {
-		w.call.SetAttributes(semconv.BodyDropped.Bool(true))
+	if !w.done.Load() {
+		w.SetAttributes(semconv.BodyDropped.Bool(true))
 		w.finish(nil, time.Unix(0, w.lastRead.Load()))
 	}
 }

@@ -137,6 +137,8 @@ func (answers) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
+func carrierOf(r *http.Request) otelprop.HeaderCarrier { return otelprop.HeaderCarrier(r.Header) }
+
 // called is a prepare that sends one request after the other, from inside of a served
 // one, by what wrap returns, and reads the answers.
 func called(sampled bool, wrap func(b *testing.B, sampled bool) (context.Context, http.RoundTripper)) func(*testing.B) func() func() {
