@@ -49,6 +49,10 @@ type Incoming struct {
 	// Attributes go on the span at its start.
 	Attributes []attribute.KeyValue
 
+	// Scheme, Authority, Path and Protocol are the rest of an HTTP request for the tags
+	// of a gateway: "https", "shop.example:8080", "/carts?id=7", "HTTP/1.1". "" is unknown.
+	Scheme, Authority, Path, Protocol string
+
 	health  bool          // a health check by its path, or filtered
 	refused bool          // a gateway refuses it before it looks for a route
 	request *http.Request // Handler's, for hooks
@@ -57,7 +61,7 @@ type Incoming struct {
 
 // Outgoing is a call this program makes.
 type Outgoing struct {
-	// Name is the span's name.
+	// Name is the span's name; "" in a gateway is "router <cluster> egress" (N-3).
 	Name string
 	// Kind is the span's kind; the zero value is CLIENT.
 	Kind trace.SpanKind
@@ -68,6 +72,8 @@ type Outgoing struct {
 	Method string
 	// Attributes go on the span at its start.
 	Attributes []attribute.KeyValue
+	// Upstream is where a gateway sends the call; what it leaves out is the route's.
+	Upstream Upstream
 
 	request  *http.Request // Transport's
 	filtered bool          // no span
@@ -80,6 +86,10 @@ type Outcome struct {
 	// GRPCStatus is the gRPC status code in decimal, as it stands in grpc-status;
 	// "" is none. Both statuses may be there, and then this one decides (S-2).
 	GRPCStatus string
+	// GRPCMessage is grpc-message as it came, for the tags of a gateway; "" is none.
+	GRPCMessage string
+	// Protocol is that of a gateway's call upstream, such as "HTTP/2"; "" is unknown.
+	Protocol string
 	// RequestBytes and ResponseBytes are body sizes; 0 is none or unknown.
 	RequestBytes, ResponseBytes int64
 	// Flags are Envoy's response flags in the order in which they were set (T-7).
@@ -91,16 +101,6 @@ type Outcome struct {
 	Response otelprop.TextMapCarrier
 	// Err is why the call failed, beside or instead of a status.
 	Err error
-}
-
-// Upstream is where a proxy sent a call.
-type Upstream struct {
-	// Cluster is the name of the group of hosts; "" is unknown.
-	Cluster string
-	// Address is the host as ip:port; "" when none was reached.
-	Address string
-	// Attempt counts from 1; above it the call is a retry. 0 is unknown.
-	Attempt int
 }
 
 // Call is a started server or client call. It belongs to one goroutine; its span
@@ -126,6 +126,8 @@ type Call struct {
 	version  string        // of a response's protocol
 	client   netip.Addr
 	decision sampler.Decision
+	gateway  *proxied // what a gateway knows of the request; nil in a service
+	attempt  *attempt // of a gateway's call upstream that is recorded; nil: none
 }
 
 // serverCall holds all that a served request needs, in one allocation.
@@ -133,7 +135,6 @@ type serverCall struct {
 	reqctx.State
 	Call
 	origin  origin
-	gateway *proxied // nil in a service
 	carried reqctx.Span
 	ids     trace.SpanContext // carried's: of a request that is not traced, else the caller's
 }
@@ -229,7 +230,8 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	c.Call = Call{tracing: t, state: s, server: true, owned: true, method: in.Method, route: in.Route.Pattern, client: c.origin.client, rpc: strings.HasPrefix(in.Method, "/"), request: in.request}
 	c.kind = kindOr(in.Kind, trace.SpanKindServer)
 	if t.role == Gateway {
-		c.gateway = new(proxied)
+		c.gateway = newProxied(in)
+		s.Gateway = c.gateway
 	}
 	if c.kind == trace.SpanKindServer && parent.IsRemote() && parent.SpanID() == ext.SpanContext.SpanID() && t.shares(ext.Format) {
 		s.SpanID = parent.SpanID()
@@ -248,7 +250,7 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 		Why:    uint8(c.decision.Why),
 	})
 	if c.gateway != nil {
-		c.decorate(in.Route.Decorator, &src)
+		c.decorate(&in.Route, &src)
 	}
 	if ext.Baggage.Len() > 0 {
 		// Below the request's node, so that the state needs no second context.
@@ -350,7 +352,7 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.S
 	switch {
 	case name != "":
 	case c.gateway != nil:
-		name = t.defaultName("")
+		name = t.defaultName(&c.gateway.request)
 	default:
 		name = in.Method
 	}
@@ -374,6 +376,9 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.S
 	if in.arrived != nil {
 		c.describe(attrs, in.arrived) // with the others: the SDK's list grows once
 	}
+	if c.gateway != nil {
+		attrs.add(semconv.EnvoyNodeID.String(t.proxy.Node), semconv.EnvoyZone.String(t.proxy.Zone))
+	}
 	if len(t.requestHeaders) > 0 {
 		attrs.capture(t.requestHeaders, in.Carrier, c.rpc)
 	}
@@ -387,20 +392,20 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.S
 		ctx, c.span = t.tracer.Start(ctx, name, opts...)
 		c.put(attrs)
 	}
-	c.rename(in.Route.Decorator)
+	c.rename(&in.Route)
 	s.Span = c.span
 	return ctx
 }
 
 // rename gives the span the name that a decorator or a gateway's peer has for it. The
 // sampler was asked by the first one.
-func (c *serverCall) rename(d span.Decorator) {
-	name := d.Operation
-	if c.gateway != nil {
-		name = c.gateway.operation
+func (c *serverCall) rename(r *Route) {
+	name, renamed := r.Decorator.Operation, r.Decorator.Operation != ""
+	if p := c.gateway; p != nil {
+		name, renamed = p.operation, p.renamed
 	}
-	c.named = name != "" || c.gateway != nil
-	if name != "" {
+	c.named = renamed || c.gateway != nil
+	if renamed {
 		c.name = name
 		c.Call.span.SetName(name)
 	}
@@ -448,6 +453,12 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 	sc := c.span.SpanContext()
 	null := c.state != nil && c.state.Null
 	untraced := sc.IsValid() && !sc.IsRemote() && !sc.IsSampled()
+	if t.role == Gateway {
+		out.Upstream = c.goesTo(out)
+		if out.Name == "" {
+			out.Name = routerName(&out.Upstream)
+		}
+	}
 	switch {
 	case t.disabled || null || !t.spawn || out.filtered:
 	case !untraced || !t.ours || t.askChildren:
@@ -472,6 +483,9 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 			a.capture(t.requestHeaders, out.Carrier, c.rpc)
 			c.put(a)
 		}
+	}
+	if t.role == Gateway {
+		c.begin(out)
 	}
 	return ctx
 }
@@ -570,9 +584,6 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 		}
 		attrs.add(semconv.HTTPRoute.String(route))
 	}
-	if c.server && c.tracing.spanName != nil {
-		c.span.SetName(c.wanted(c.name))
-	}
 	if o.Response != nil && len(c.tracing.responseHeaders) > 0 {
 		attrs.capture(c.tracing.responseHeaders, o.Response, c.rpc)
 	}
@@ -588,31 +599,41 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 	if o.ResponseBytes > 0 {
 		attrs.add(semconv.HTTPResponseBodySize.Int64(o.ResponseBytes))
 	}
-	if len(o.Flags) > 0 {
-		attrs.add(semconv.EnvoyResponseFlags.String(strings.Join(o.Flags, ","))) // T-7
-	}
-	if u := o.Upstream; u != (Upstream{}) {
-		if u.Cluster != "" {
-			attrs.add(semconv.EnvoyUpstreamCluster.String(u.Cluster))
-		}
-		if u.Address != "" {
-			attrs.add(semconv.EnvoyUpstreamAddress.String(u.Address))
-		}
-		if u.Attempt > 1 {
-			attrs.add(semconv.EnvoyRetryCount.String(strconv.Itoa(u.Attempt - 1)))
-		}
-	}
 	if o.GRPCStatus != "" {
 		attrs.add(semconv.RPCResponseStatusCode.String(span.GRPCCode(grpcCode(o.GRPCStatus))))
 	}
 	if status.ErrorType != "" {
 		attrs.add(semconv.ErrorType.String(status.ErrorType))
 	}
+	if c.tracing.role == Gateway {
+		c.endGateway(attrs, o, &status)
+	} else {
+		attrs.envoy(o)
+	}
+	if c.server && c.tracing.spanName != nil {
+		c.span.SetName(c.wanted(c.name))
+	}
 	c.put(attrs)
 	if status.Code != codes.Unset {
 		c.span.SetStatus(status.Code, status.Description)
 	}
 	c.span.End(opts...)
+}
+
+// envoy adds what a service is told in Envoy's words.
+func (a *attrs) envoy(o *Outcome) {
+	if len(o.Flags) > 0 {
+		a.add(semconv.EnvoyResponseFlags.String(strings.Join(o.Flags, ","))) // T-7
+	}
+	if o.Upstream.Cluster != "" {
+		a.add(semconv.EnvoyUpstreamCluster.String(o.Upstream.Cluster))
+	}
+	if o.Upstream.Address != "" {
+		a.add(semconv.EnvoyUpstreamAddress.String(o.Upstream.Address))
+	}
+	if n := o.Upstream.Attempt; n > 1 {
+		a.add(semconv.EnvoyRetryCount.String(strconv.Itoa(n - 1)))
+	}
 }
 
 // status maps the outcome to the span's status.

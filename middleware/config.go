@@ -73,6 +73,22 @@ type Config struct {
 	// Direction is which way the requests of a gateway go: it names their spans and tells
 	// who may rename them (N-1 to N-13). A service has no use for it.
 	Direction Direction
+	// Operation names a gateway's span of a request when it ends, UpstreamOperation that
+	// of a call upstream; nothing rendered leaves the name (N-14, N-16). With an Operation,
+	// here or in the route, decorators and x-envoy-decorator-operation are out of force
+	// (N-15). Zero is none; a service has no use for them.
+	Operation, UpstreamOperation span.Template
+	// DefaultName names a gateway's span of a request when it starts, by the request
+	// alone. Zero is "ingress", or "egress" and the authority, and with Zipkin the
+	// authority alone (N-2).
+	DefaultName span.Template
+	// Tags go on every span of a gateway besides Envoy's own (T-12 to T-17), at most 64.
+	Tags []span.Tag
+	// PathTag is how many bytes of the path the tag http.url has, Envoy's
+	// max_path_tag_length; 0 is 256, less is none (T-3).
+	PathTag int
+	// Verbose puts on a gateway's spans, as events, when bytes came and went (T-11).
+	Verbose bool
 	// Proxy is what a gateway says of itself. A service has no use for it but for
 	// HeaderPrefix.
 	Proxy Proxy
@@ -186,8 +202,9 @@ func (r Role) String() string {
 
 // Proxy is what a gateway says of itself, as an Envoy's bootstrap does.
 type Proxy struct {
-	// Node and Cluster name this proxy; "" is none.
-	Node, Cluster string
+	// Node and Cluster name this proxy, Zone is where it runs; "" is none. Node and Zone
+	// are tags of its spans.
+	Node, Cluster, Zone string
 	// AddUserAgent writes x-envoy-downstream-service-cluster, and user-agent where
 	// there is none, as Cluster, and x-envoy-downstream-service-node as Node (ED-13).
 	AddUserAgent bool
@@ -217,6 +234,19 @@ type Route struct {
 	// Decorator names the span of the route's requests. In a gateway the peer that the
 	// direction calls for may overrule it by x-envoy-decorator-operation (N-13).
 	Decorator span.Decorator
+	// Operation and UpstreamOperation stand in the place of those of the Config, each
+	// for itself (N-14).
+	Operation, UpstreamOperation span.Template
+	// Transformer renames a gateway's span when the request has arrived, where the route
+	// has no decorator: Gloo's spanTransformer (GL-5). Nothing rendered is an empty name.
+	Transformer span.Template
+	// Tags go on a gateway's spans before those of the Config, whose tags of the same
+	// names are left out (T-17). One whose Err is not nil is no tag.
+	Tags []span.Tag
+	// Metadata is for span.MetadataTag.
+	Metadata span.Metadata
+	// Upstream is where a gateway sends the route's requests, as far as the route says.
+	Upstream Upstream
 	// Sampling are the shares of this route, in the place of those of the Config, all
 	// three (D-5); nil for none of its own.
 	Sampling *sampler.Shares
@@ -228,7 +258,10 @@ func DefaultHealthChecks() []string {
 	return []string{"/healthz", "/livez", "/readyz", "/grpc.health.v1.Health/*"}
 }
 
-const maxInternalOnly = 64
+const (
+	maxInternalOnly = 64
+	maxTags         = 64
+)
 
 // isHeaderName tells whether name can be a header's (RFC 9110, section 5.6.2).
 func isHeaderName(name string) bool {
@@ -263,6 +296,15 @@ func (cfg *Config) check() error {
 	}
 	errs = append(errs, cfg.checkHooks())
 	errs = append(errs, checkHeaderPrefix(cfg.Proxy.HeaderPrefix))
+	for i, tag := range cfg.Tags {
+		if tag.Err() != nil {
+			errs = append(errs, fmt.Errorf("middleware: Config.Tags[%d]: %w", i, tag.Err()))
+		}
+		if i == maxTags {
+			errs = append(errs, fmt.Errorf("middleware: Config.Tags has %d: allowed are %d", len(cfg.Tags), maxTags))
+			break
+		}
+	}
 	for i, h := range cfg.Proxy.InternalOnly {
 		if !isHeaderName(h) || i == maxInternalOnly {
 			errs = append(errs, fmt.Errorf("middleware: Config.Proxy.InternalOnly[%d]=%.80q: allowed are at most %d names of headers", i, h, maxInternalOnly))

@@ -1,11 +1,20 @@
 package middleware
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
 
+	"go.opentelemetry.io/otel/codes"
+	otelprop "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/meshtrace/meshtrace/internal/failure"
 	"github.com/meshtrace/meshtrace/internal/headers"
 	"github.com/meshtrace/meshtrace/internal/semconv"
 	"github.com/meshtrace/meshtrace/span"
@@ -34,19 +43,97 @@ func (d Direction) String() string {
 	return fmt.Sprintf("Direction(%d)", uint8(d))
 }
 
-// proxied is what a gateway knows of a request beside its Call: the span's name and
-// the operation header, which travels in both directions.
+// proxied is what a gateway knows of a request beside its Call. What is not in progress
+// belongs to the goroutine that serves the request.
 type proxied struct {
-	operation string // names the span; "" leaves its first name
-	request   string // goes upstream as the operation header; "" leaves what came
+	// The span's name and the operation header, which travels in both directions.
+	operation string // names the span where renamed
+	renamed   bool
+	upward    string // goes upstream as the operation header; "" leaves what came
 	response  string // goes to the caller as the operation header; "" leaves what came
 	decorates bool   // the operation header is looked at and taken away
+
+	route    Route
+	request  requestView   // as it arrived and goes on; no header: it never arrived
+	http     *http.Request // nil where there is none
+	protocol string
+	peer     string
+	received receivedBody
+
+	answered            http.Header // of the response; nil before it was written
+	status              grpcAnswer
+	statusLines         int  // lines of grpc-status that were there before the body
+	late                bool // the response was written for nobody
+	firstSent, lastSent time.Time
+
+	progress
+}
+
+// newProxied returns what is known of a request when it arrives.
+func newProxied(in *Incoming) *proxied {
+	p := &proxied{route: in.Route, protocol: in.Protocol}
+	p.upstream = in.Route.Upstream
+	if p.protocol == "" {
+		p.protocol = "-"
+	}
+	if in.Peer.IsValid() {
+		p.peer = in.Peer.String()
+	}
+	if in.Carrier != nil {
+		p.request = requestView{in.Method, in.Scheme, in.Authority, in.Path, headerOf(in.Carrier)}
+	}
+	return p
+}
+
+// headerOf returns what a carrier holds as an http.Header.
+func headerOf(c otelprop.TextMapCarrier) http.Header {
+	if h, ok := c.(otelprop.HeaderCarrier); ok {
+		return http.Header(h)
+	}
+	h := make(http.Header)
+	for _, k := range c.Keys() {
+		h.Set(k, c.Get(k))
+	}
+	return h
+}
+
+// proxied fills in what a gateway says of an HTTP request that arrived with header.
+func (in *Incoming) proxied(t *Tracing, r *http.Request, header http.Header) {
+	v := requestView{method: r.Method, scheme: strings.ToLower(r.URL.Scheme), authority: r.Host, header: header}
+	if r.Method != http.MethodConnect {
+		v.path = r.URL.RequestURI()
+	}
+	if v.scheme == "" {
+		v.scheme = arrivedScheme(r)
+	}
+	in.Name, in.Kind = t.defaultName(&v), t.serverKind()
+	in.Scheme, in.Authority, in.Path = v.scheme, v.authority, v.path
+	in.Protocol = protocolName(r.ProtoMajor, r.ProtoMinor)
+}
+
+// arrivedScheme is the scheme of a request that does not state one: what the proxy in
+// front says, else that of the connection.
+func arrivedScheme(r *http.Request) string {
+	switch proto := strings.ToLower(headers.Joined(r.Header["X-Forwarded-Proto"])); proto {
+	case "http", "https":
+		return proto
+	}
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
 }
 
 // defaultName is the name of a gateway's span that nothing else names. // N-2
-func (t *Tracing) defaultName(host string) string {
-	if t.direction == Egress {
-		return semconv.Cut("egress "+host, maxOperation)
+func (t *Tracing) defaultName(r *requestView) string {
+	switch {
+	case !t.defaultOperation.IsZero():
+		f := span.Facts{Method: r.method, Scheme: r.scheme, Authority: r.authority, Path: r.path, Header: r.header}
+		return semconv.Cut(t.defaultOperation.Render(&f), maxOperation)
+	case t.zipkin != nil:
+		return semconv.Cut(r.authority, maxOperation)
+	case t.direction == Egress:
+		return semconv.Cut("egress "+r.authority, maxOperation)
 	}
 	return "ingress"
 }
@@ -59,34 +146,37 @@ func (t *Tracing) serverKind() trace.SpanKind {
 	return trace.SpanKindServer
 }
 
-// maxOperation bounds the name that a request or response gives a span, in bytes. It
-// is Envoy's limit for all headers of a request, a name of that size is nobody's.
+// maxOperation bounds in bytes the name that a request or response gives a span.
 const maxOperation = 1 << 10
 
-// decorate settles what the operation header and the route's decorator make of a
-// request: N-4 to N-8, N-10, N-11. src are the headers as they arrived.
-func (c *serverCall) decorate(d span.Decorator, src *headers.Source) {
-	p := c.gateway
-	if p.decorates = !c.tracing.disabled; !p.decorates { // O-1
-		return
-	}
-	caller := ""
-	if !c.origin.edge { // ED-9: a stranger renames nothing
-		caller = headers.Joined(src.Lines(&c.tracing.names.operation)) // O-4
-	}
-	switch {
-	case c.tracing.direction == Egress: // N-10, N-11
-		p.operation = d.Operation
-		if !d.Private {
-			p.request = d.Operation
+// decorate settles what the operation header and the route make of a request's name:
+// N-4 to N-8, N-10, N-11, GL-5. src are the headers as they arrived.
+func (c *serverCall) decorate(r *Route, src *headers.Source) {
+	p, t := c.gateway, c.tracing
+	p.decorates = !t.disabled && t.operation.IsZero() && r.Operation.IsZero() // O-1, N-15
+	if p.decorates {
+		caller := ""
+		if !c.origin.edge { // ED-9: a stranger renames nothing
+			caller = headers.Joined(src.Lines(&t.names.operation)) // O-4
 		}
-	case caller != "": // N-7
-		p.operation = semconv.Cut(caller, maxOperation)
-	default: // N-5, N-6, N-8
+		d := &r.Decorator
 		p.operation = d.Operation
-		if !d.Private {
+		switch {
+		case t.direction == Egress: // N-10, N-11
+			if !d.Private {
+				p.upward = d.Operation
+			}
+		case caller != "": // N-7
+			p.operation = semconv.Cut(caller, maxOperation)
+		case !d.Private: // N-5, N-6, N-8
 			p.response = d.Operation
 		}
+		p.renamed = p.operation != ""
+	}
+	if !r.Transformer.IsZero() && r.Decorator.Operation == "" { // GL-5
+		v := &p.request
+		f := span.Facts{Method: v.method, Scheme: v.scheme, Authority: v.authority, Path: v.path, Header: v.header}
+		p.operation, p.renamed = semconv.Cut(r.Transformer.Render(&f), maxOperation), true
 	}
 }
 
@@ -97,8 +187,8 @@ func (c *serverCall) editOperation(e *headerEdit) {
 	case !p.decorates:
 	case c.tracing.direction == Ingress: // N-5 to N-8
 		e.remove(name)
-	case p.request != "": // N-10
-		e.set(name, p.request)
+	case p.upward != "": // N-10
+		e.set(name, p.upward)
 	}
 }
 
@@ -106,9 +196,11 @@ func (c *serverCall) editOperation(e *headerEdit) {
 func (c *serverCall) respondOperation(h http.Header) {
 	p, name := c.gateway, c.tracing.names.operation.Canonical
 	switch {
+	case !p.decorates:
 	case c.tracing.direction == Egress: // N-10 to N-12
 		if callee := headers.Joined(h[name]); callee != "" {
-			c.Call.span.SetName(semconv.Cut(callee, maxOperation))
+			c.name = semconv.Cut(callee, maxOperation)
+			c.Call.span.SetName(c.name)
 		}
 		delete(h, name)
 	case p.response != "": // N-5
@@ -119,4 +211,178 @@ func (c *serverCall) respondOperation(h http.Header) {
 // answersOperation tells whether respondOperation has something to do.
 func (c *serverCall) answersOperation() bool {
 	return c.gateway != nil && c.gateway.decorates && (c.gateway.response != "" || c.tracing.direction == Egress)
+}
+
+// receive takes the request as it goes to the handler, its headers edited.
+func (p *proxied) receive(r *http.Request) {
+	p.http, p.request.header = r, r.Header
+	if p.peer == "" {
+		p.peer = r.RemoteAddr // of a unix socket
+	}
+	if r.Body == nil || r.Body == http.NoBody {
+		p.received.end = time.Now()
+		return
+	}
+	p.received.ReadCloser = r.Body
+	r.Body = &p.received
+}
+
+// receivedBody is the body of a request, and tells how much of it was read.
+type receivedBody struct {
+	io.ReadCloser
+	mu   sync.Mutex // a transport may read on while the handler returns
+	size int64
+	end  time.Time // zero: not read to its end
+}
+
+func (b *receivedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.size += int64(n)
+	if err == io.EOF && b.end.IsZero() {
+		b.end = time.Now()
+	}
+	return n, err
+}
+
+func (b *receivedBody) read() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.size
+}
+
+func (b *receivedBody) at() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.end
+}
+
+// answer notes the header of the response right before it goes out. ctx is that of the
+// connection.
+func (p *proxied) answer(h http.Header, ctx context.Context) {
+	p.answered, p.firstSent = h, time.Now()
+	p.late = ctx.Err() == context.Canceled
+	p.statusLines = len(h["Grpc-Status"])
+	p.status.read(h)
+}
+
+// finish adds to the outcome of a request what the gateway saw.
+func (p *proxied) finish(o *Outcome, r *http.Request) {
+	p.lastSent = time.Now()
+	o.RequestBytes = p.received.read()
+	p.status.readTrailer(p.answered, p.statusLines)
+	if r.Context().Err() == context.Canceled { // nobody is there to answer
+		o.Flags = append(o.Flags, FlagDownstreamTermination)
+		if p.late {
+			o.HTTPStatus, o.ResponseBytes, p.status = 0, 0, grpcAnswer{}
+		}
+	}
+}
+
+// readTrailer takes gRPC's status from the trailers that a handler left in h, the header
+// of its response; before lines of it were no trailers.
+func (a *grpcAnswer) readTrailer(h http.Header, before int) {
+	a.read(http.Header{"Grpc-Status": h[http.TrailerPrefix+"Grpc-Status"], "Grpc-Message": h[http.TrailerPrefix+"Grpc-Message"]})
+	lines := h["Grpc-Status"]
+	declared := slices.ContainsFunc(h["Trailer"], func(l string) bool {
+		return strings.Contains(strings.ToLower(l), "grpc-status")
+	})
+	if declared && len(lines) > before {
+		a.status, a.hasStatus = lines[len(lines)-1], true
+		if m := h["Grpc-Message"]; len(m) > 0 {
+			a.message, a.hasMessage = m[len(m)-1], true
+		}
+	}
+}
+
+// goesTo returns where a call upstream goes.
+func (c *Call) goesTo(out *Outgoing) Upstream {
+	u := out.Upstream
+	if c.state != nil {
+		c.gateway, _ = c.state.Gateway.(*proxied)
+	}
+	p := c.gateway
+	if p == nil {
+		return u
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.attempts++
+	if u.Attempt == 0 {
+		u.Attempt = p.attempts
+	}
+	return u.over(p.upstream)
+}
+
+// routerName is the name of the span of a call upstream. // N-3
+func routerName(u *Upstream) string {
+	return semconv.Cut("router "+u.observed()+" egress", maxOperation)
+}
+
+// begin notes a call upstream, where a span is to tell of it.
+func (c *Call) begin(out *Outgoing) {
+	p := c.gateway
+	if downstream := p != nil && c.state.Span != nil; !downstream && !c.recording() && c.tracing.meters == nil {
+		return
+	}
+	c.attempt = &attempt{attemptSnapshot: attemptSnapshot{upstream: out.Upstream}}
+	if out.Carrier != nil {
+		c.attempt.request.header = headerOf(out.Carrier)
+	}
+	if p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.last = c.attempt
+	}
+}
+
+// endGateway writes the tags of a gateway's span, and the status by them.
+func (c *Call) endGateway(a *attrs, o *Outcome, status *span.Status) {
+	w := &tagWriter{attrs: a, kind: c.kind, status: c.tracing.status}
+	switch {
+	case c.server:
+		answer := c.gateway.status
+		answer.of(o)
+		c.endDownstream(w, o, answer)
+	case c.attempt != nil:
+		c.attempt.update(func(a *attemptSnapshot) { a.complete(o) })
+		s := c.attempt.snapshot()
+		c.endUpstream(w, o, &s)
+	}
+	if !w.status.CodesOnly && w.code == codes.Unset && w.status.HTTP(c.kind, 0, o.Err).Code == codes.Error {
+		return // a Go error, which the codes do not tell
+	}
+	if c.server && c.state.Error() != nil {
+		return // span.SetError
+	}
+	if failure.IsPanic(o.Err) && status.Code == codes.Error {
+		return
+	}
+	if status.Code = w.code; w.code != codes.Error {
+		status.Description = ""
+	}
+}
+
+// of takes what an Outcome says in gRPC's words.
+func (a *grpcAnswer) of(o *Outcome) {
+	if o.GRPCStatus != "" {
+		a.status, a.hasStatus = o.GRPCStatus, true
+	}
+	if o.GRPCMessage != "" {
+		a.message, a.hasMessage = o.GRPCMessage, true
+	}
+}
+
+// complete takes from an Outcome what a call of another transport than net/http knows.
+func (a *attemptSnapshot) complete(o *Outcome) {
+	a.answer.of(o)
+	a.upstream = o.Upstream.over(a.upstream)
+	if o.Protocol != "" {
+		a.protocol = o.Protocol
+	}
+	a.flags = addFlags(a.flags, o.Flags...)
+	if o.Err != nil && a.reset == 0 && !a.canceled {
+		a.fail(context.Background(), o.Err)
+	}
 }

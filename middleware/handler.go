@@ -64,12 +64,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if t.spanName != nil || t.attributes != nil {
 		in.request = r
 	}
-	if t.role == Gateway {
-		in.Name, in.Kind = t.defaultName(r.Host), t.serverKind()
-		in.refused = r.RequestURI == "*" // O-5
-	}
 	if t.route != nil {
 		in.Route = t.route(r)
+	}
+	if t.role == Gateway {
+		in.proxied(t, r, arrived)
+		in.refused = r.RequestURI == "*" // O-5
 	}
 	ctx := t.startServer(r.Context(), &in, &c.serverCall)
 	r2 := r.WithContext(ctx)
@@ -92,6 +92,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer handBack(r, r2)
 		h.next.ServeHTTP(w, r2)
 		return
+	}
+	if recording && c.gateway != nil {
+		c.gateway.receive(r2)
 	}
 	if respond {
 		c.recorder.BeforeHeader = c.respond
@@ -125,6 +128,7 @@ func (c *httpCall) respond(h http.Header) {
 		if c.State.Err() == nil { // D-27: a caller who has gone hears nothing
 			c.count()
 		}
+		c.gateway.answer(h, c.State.Context)
 	}
 	if c.tracing.traceResponse {
 		if sc := c.Call.span.SpanContext(); sc.IsValid() {
@@ -208,6 +212,9 @@ func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
 		c.count()
 	}
 	c.counted = true
+	if c.gateway != nil {
+		c.gateway.finish(&o, r)
+	}
 	c.Call.end(&o, r.Pattern)
 }
 

@@ -12,7 +12,7 @@ import (
 // names are the headers of Envoy's own, under one prefix (ED-14). They are not changed.
 type names struct {
 	internal, externalAddress, forceTrace, operation headers.Name
-	downstreamCluster, downstreamNode                headers.Name
+	downstreamCluster, downstreamNode, originalPath  headers.Name
 
 	// In canonical form:
 
@@ -45,6 +45,7 @@ func newNames(prefix string) *names {
 		operation:         name("decorator-operation"),
 		downstreamCluster: name("downstream-service-cluster"),
 		downstreamNode:    name("downstream-service-node"),
+		originalPath:      name("original-path"),
 
 		edge: canonical("decorator-operation", "downstream-service-cluster", "downstream-service-node", "original-path", "original-host"),
 		router: canonical("retriable-status-codes", "retriable-header-names", "retry-on", "retry-grpc-on", "max-retries",

@@ -63,6 +63,9 @@ type Tracing struct {
 	health      healthChecks
 	role        Role
 	direction   Direction
+	verbose     bool
+	pathTag     int
+	tags        []span.Tag
 	spawn       bool // a gateway's calls have spans
 	proxy       Proxy
 	edge        *Edge
@@ -78,6 +81,8 @@ type Tracing struct {
 	sdk         bool // the provider is the SDK's, which copies attributes
 	disabled    bool
 	logger      *slog.Logger
+
+	operation, upstreamOperation, defaultOperation span.Template
 
 	filter, clientFilter            func(*http.Request) bool
 	spanName                        func(CallInfo, string) string
@@ -129,12 +134,24 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 		health: newHealthChecks(cfg.HealthChecks),
 		role:   cfg.Role,
 
-		direction: cfg.Direction,
+		direction:         cfg.Direction,
+		verbose:           cfg.Verbose,
+		pathTag:           cfg.PathTag,
+		tags:              slices.Clone(cfg.Tags),
+		operation:         cfg.Operation,
+		upstreamOperation: cfg.UpstreamOperation,
+		defaultOperation:  cfg.DefaultName,
 
 		spawn:  cfg.SpawnUpstreamSpan || cfg.Role == Service,
 		route:  cfg.Route,
 		sendTo: cfg.SendTo,
 		logger: cfg.Logger,
+	}
+	switch {
+	case t.pathTag == 0:
+		t.pathTag = defaultPathTag
+	case t.pathTag < 0:
+		t.pathTag = 0
 	}
 	if cfg.Role == Gateway && cfg.Status == (span.StatusMap{}) {
 		t.status = span.Envoy

@@ -43,6 +43,9 @@ func (rt *transport) CloseIdleConnections() {
 const spareHeaders = 6
 
 func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if rt.tracing.role == Gateway {
+		return rt.roundTripGateway(req)
+	}
 	header := make(http.Header, len(req.Header)+spareHeaders)
 	for k, v := range req.Header {
 		header[k] = v[:len(v):len(v)] // shared, and safe from an append

@@ -48,6 +48,11 @@ type StatusMap struct {
 	// no Error (S-4), there is no Description (S-6), and ErrorType is set where
 	// Envoy's tag "error" is true (E-1, E-3) instead of where Code is Error.
 	CodesOnly bool
+	// HTTPOnly leaves gRPC status codes out of account, as Envoy 1.31 did.
+	HTTPOnly bool
+	// Tag is which codes get Envoy's tag "error", on both sides; zero is E-1 and E-3. HTTP
+	// is the lowest code, to 599, and no code at all has the tag besides.
+	Tag Errors
 }
 
 // Errors is the set of status codes that are errors on one side of a call. A zero
@@ -87,6 +92,10 @@ var (
 	Semconv = StatusMap{}
 	// Envoy is the rule of Envoy's OpenTelemetry tracer since 1.32: S-1 to S-7.
 	Envoy = StatusMap{CodesOnly: true}
+	// Envoy131 is the rule of Envoy 1.31, which looked at HTTP alone, and Envoy130 that of
+	// 1.30 and before, whose spans had no status.
+	Envoy131 = StatusMap{CodesOnly: true, HTTPOnly: true}
+	Envoy130 = StatusMap{CodesOnly: true, HTTPOnly: true, Server: Errors{HTTP: noHTTP}, Client: Errors{HTTP: noHTTP}}
 	// AllErrors has 4xx, 5xx and every gRPC code but OK as errors on both sides: the
 	// rule that older documents tell for Gloo (S-7).
 	AllErrors = StatusMap{
@@ -95,8 +104,29 @@ var (
 	}
 )
 
+// noHTTP is above every status code.
+const noHTTP = 1 << 30
+
 // envoyGRPCTag are the codes with Envoy's tag "error", on either side. // E-3
 const envoyGRPCTag = ServerGRPCErrors | 1<<8
+
+// TagsHTTP tells whether an HTTP status code, 0 for none, gets Envoy's tag "error". // E-1
+func (m StatusMap) TagsHTTP(code int) bool {
+	lowest := m.Tag.HTTP
+	if lowest <= 0 {
+		lowest = 500
+	}
+	return code == 0 || code >= lowest && code <= 599
+}
+
+// TagsGRPC tells whether a gRPC status code gets Envoy's tag "error". // E-3, E-4
+func (m StatusMap) TagsGRPC(code uint64) bool {
+	set := m.Tag.GRPC
+	if set == 0 {
+		set = envoyGRPCTag
+	}
+	return code < aboveGRPC && hasGRPC(set, uint32(code))
+}
 
 // HTTP returns the status of a call that ended with an HTTP status code, 0 where
 // there was none, and with err, nil where nothing but the code went wrong.
@@ -112,7 +142,7 @@ func (m StatusMap) HTTP(kind trace.SpanKind, code int, err error) (s Status) {
 		if code >= rule.HTTP { // S-1, S-4
 			s.Code = codes.Error
 		}
-		if code == 0 || (code >= 500 && code <= 599) { // E-1
+		if m.TagsHTTP(code) { // E-1
 			s.ErrorType = httpErrorType(code, err)
 		}
 		return s
@@ -133,10 +163,10 @@ func (m StatusMap) GRPC(kind trace.SpanKind, code uint32, err error) (s Status) 
 	isError := hasGRPC(rule.GRPC, code)
 	switch {
 	case m.CodesOnly:
-		if isError { // S-2, S-5
+		if isError && !m.HTTPOnly { // S-2, S-5
 			s.Code = codes.Error
 		}
-		if code < aboveGRPC && hasGRPC(envoyGRPCTag, code) { // E-3, E-4
+		if m.TagsGRPC(uint64(code)) { // E-3, E-4
 			s.ErrorType = GRPCCode(code)
 		}
 		return s

@@ -123,9 +123,20 @@ func send(c parity.Case, edits ...func(*middleware.Config)) (answer, error) {
 	g.wait()
 	a.decision = moved(before, tracing.Sampler().Counts())
 	a.attempts = up.received()
-	a.spans = recorder.Ended()
+	a.spans = ended(recorder)
 	a.client = g.client
 	return a, a.checkClient()
+}
+
+// ended returns the spans that have ended, in the order in which they began.
+func ended(r *tracetest.SpanRecorder) []sdktrace.ReadOnlySpan {
+	begun := make(map[trace.SpanID]int)
+	for i, s := range r.Started() {
+		begun[s.SpanContext().SpanID()] = i
+	}
+	list := r.Ended()
+	slices.SortFunc(list, func(a, b sdktrace.ReadOnlySpan) int { return begun[a.SpanContext().SpanID()] - begun[b.SpanContext().SpanID()] })
+	return list
 }
 
 // settings turns the configuration of a proxy into that of a gateway. What concerns
@@ -151,6 +162,7 @@ func settings(p parity.Proxy) (middleware.Config, error) {
 	cfg.Proxy = middleware.Proxy{
 		Node:         proxyNode,
 		Cluster:      proxyName,
+		Zone:         "zone-1",
 		AddUserAgent: p.AddUserAgent,
 		Address:      netip.MustParseAddr(proxyOwn),
 		InternalOnly: p.InternalOnlyHeaders,
@@ -162,7 +174,7 @@ func settings(p parity.Proxy) (middleware.Config, error) {
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	cfg.RequestID.InResponse = p.AlwaysSetRequestIDInResponse
 	if p.Node.Cluster != "" {
-		cfg.Proxy.Node, cfg.Proxy.Cluster = p.Node.ID, p.Node.Cluster
+		cfg.Proxy.Node, cfg.Proxy.Cluster, cfg.Proxy.Zone = p.Node.ID, p.Node.Cluster, p.Node.Zone
 	}
 	cfg.Proxy.HeaderPrefix = p.Node.HeaderPrefix
 	if p.HealthCheckPath != "" {
@@ -199,6 +211,9 @@ func routeOf(p parity.Route) (middleware.Route, error) {
 	var r middleware.Route
 	if p.NoRoute {
 		return r, nil
+	}
+	if !p.UnknownCluster && p.DirectResponse == 0 && p.Redirect == nil {
+		r.Upstream.Cluster = "backend"
 	}
 	if d := p.Decorator; d != nil {
 		r.Decorator = span.Decorator{Operation: d.Operation, Private: !isOn(d.Propagate)}

@@ -71,6 +71,10 @@ type State struct {
 
 	current trace.Span // what OpenTelemetry finds here; nil: what it finds in the parent
 
+	// Gateway is what a gateway knows of the request beside this; nil in a service. It
+	// belongs to package middleware.
+	Gateway any
+
 	origin *State // whose cells are written; nil: own ones
 	cells  cells
 }
@@ -120,6 +124,7 @@ func (s *State) Derive(ctx context.Context) *State {
 		Carrier:          s.Carrier,
 		Peer:             s.Peer,
 		Span:             s.Span,
+		Gateway:          s.Gateway,
 		origin:           origin,
 	}
 }

@@ -133,7 +133,7 @@ func TestDerive(t *testing.T) {
 		Context: t.Context(), RequestID: "id", ClientTraceID: "c", HasClientTraceID: true, ForceTrace: true, Sampling: 4, Format: 1, Null: true,
 		B3Parent: trace.SpanID{4}, Tracestate: "1st=1", Forward: http.Header{"X-Tenant": {"a"}},
 		Remote:  trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}}),
-		TraceID: trace.TraceID{3}, SpanID: trace.SpanID{5}, Answer: &Answer{}, Carrier: otelprop.MapCarrier{"a": "b"}, Peer: netip.MustParseAddr("192.0.2.1"), Span: noop.Span{},
+		TraceID: trace.TraceID{3}, SpanID: trace.SpanID{5}, Answer: &Answer{}, Carrier: otelprop.MapCarrier{"a": "b"}, Peer: netip.MustParseAddr("192.0.2.1"), Span: noop.Span{}, Gateway: 1,
 	}
 	ctx, cancel := context.WithCancel(s)
 	defer cancel()
