@@ -124,8 +124,7 @@ func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error)
 		return rt.base.RoundTrip(sent)
 	}
 	if c.recording() {
-		method, original := t.methodOf(req.Method)
-		c.describe(req, method, original)
+		c.describe(req)
 		if t.clientTrace != ClientTraceOff {
 			ctx, c.way = t.follow(ctx, c.span)
 		}
@@ -143,16 +142,13 @@ func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error)
 		return resp, err
 	}
 	a.answered(resp)
-	version := protocolVersion(resp.ProtoMajor, resp.ProtoMinor)
+	c.version = protocolVersion(resp.ProtoMajor, resp.ProtoMinor)
 	if c.m != nil {
-		c.m.series.version = version
+		c.m.series.version = c.version
 	}
-	if c.recording() {
+	if len(t.responseHeaders) > 0 && c.recording() {
 		list := t.attrs()
-		list.add(semconv.NetworkProtocolVersion.String(version))
-		if len(t.responseHeaders) > 0 {
-			list.capture(t.responseHeaders, otelprop.HeaderCarrier(resp.Header), false)
-		}
+		list.capture(t.responseHeaders, otelprop.HeaderCarrier(resp.Header), false)
 		c.put(list)
 	}
 	rt.watchAttempt(c, req, resp)
