@@ -31,11 +31,11 @@ var (
 			}
 			return slices.ContainsFunc(s.live.Request.Headers, func(f parity.Field) bool { return zeroIDs.MatchString(f[0] + `": "` + f[1] + `"`) })
 		}},
-		{"O-5", "net/http refuses the request before any handler runs, so that nothing counts it", func(s subject, d string) bool {
+		{"O-5", ownParser, func(s subject, d string) bool {
 			refused := s.live.Expect.Response != nil && s.live.Expect.Response.Status == http.StatusBadRequest
 			return refused && d == "decision = none, want NotTraceable"
 		}},
-		{"O-5", "net/http serves HTTP/1.0, with a host or without", func(s subject, _ string) bool {
+		{"O-5", ownParser, func(s subject, _ string) bool {
 			return s.live.Request.Proto == "HTTP/1.0"
 		}},
 	}
@@ -66,7 +66,11 @@ var (
 	}
 )
 
-const noZeroIDs = "a span context of OpenTelemetry with an id of zeros is none"
+// One reason a rule; the README has the same.
+const (
+	noZeroIDs = "a span context of OpenTelemetry with an id of zeros is none"
+	ownParser = "net/http itself refuses such a request before any handler runs, and serves HTTP/1.0"
+)
 
 // zeroIDs finds a trace or span id of zeros in a B3 header.
 var zeroIDs = regexp.MustCompile(`x-b3-(traceid|spanid)": ?"0+"|b3": ?"(0+-[0-9a-f]|[0-9a-f]+-0{16})`)

@@ -135,7 +135,9 @@ func ended(r *tracetest.SpanRecorder) []sdktrace.ReadOnlySpan {
 		begun[s.SpanContext().SpanID()] = i
 	}
 	list := r.Ended()
-	slices.SortFunc(list, func(a, b sdktrace.ReadOnlySpan) int { return begun[a.SpanContext().SpanID()] - begun[b.SpanContext().SpanID()] })
+	slices.SortFunc(list, func(a, b sdktrace.ReadOnlySpan) int {
+		return begun[a.SpanContext().SpanID()] - begun[b.SpanContext().SpanID()]
+	})
 	return list
 }
 
