@@ -119,6 +119,9 @@ func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error)
 	ctx := t.startClient(req.Context(), &out, c)
 	a := c.attempt
 	if a == nil { // neither this call nor the request around it is recorded
+		if t.meters != nil {
+			return rt.observe(ctx, &watchedCall{Call: *c}, req, header)
+		}
 		sent := req.WithContext(ctx)
 		sent.Header = header
 		return rt.base.RoundTrip(sent)

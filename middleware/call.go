@@ -223,6 +223,7 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	s.Remote = ext.SpanContext
 	s.Format = uint8(ext.Format)
 	s.Null = ext.Null
+	s.Served = true
 	s.B3Parent = ext.Parent
 	s.Tracestate = ext.Tracestate
 	s.Forward = ext.Forward

@@ -43,7 +43,7 @@ type httpCall struct {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if outer := reqctx.From(r.Context()); outer != nil && sameHeaders(outer.Carrier, r.Header) {
+	if outer := reqctx.From(r.Context()); outer != nil && outer.Served && sameHeaders(outer.Carrier, r.Header) {
 		h.next.ServeHTTP(w, r) // wrapped twice: one span a request
 		return
 	}

@@ -40,6 +40,9 @@ type State struct {
 	// Null is the state of a request whose trace headers were refused the way Envoy
 	// refuses them (W-6, B-9): it has no span, and no trace context is written for it.
 	Null bool
+	// Served is set once middleware serves the request; other instrumentation may have
+	// read its headers before.
+	Served bool
 
 	// Remote is the caller's span context as extracted; invalid when there is none.
 	Remote trace.SpanContext
@@ -114,6 +117,7 @@ func (s *State) Derive(ctx context.Context) *State {
 		Sampling:         s.Sampling,
 		Format:           s.Format,
 		Null:             s.Null,
+		Served:           s.Served,
 		Remote:           s.Remote,
 		B3Parent:         s.B3Parent,
 		Tracestate:       s.Tracestate,

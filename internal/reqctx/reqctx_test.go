@@ -130,7 +130,7 @@ func TestRouteAndError(t *testing.T) {
 
 func TestDerive(t *testing.T) {
 	s := &State{
-		Context: t.Context(), RequestID: "id", ClientTraceID: "c", HasClientTraceID: true, ForceTrace: true, Sampling: 4, Format: 1, Null: true,
+		Context: t.Context(), RequestID: "id", ClientTraceID: "c", HasClientTraceID: true, ForceTrace: true, Sampling: 4, Format: 1, Null: true, Served: true,
 		B3Parent: trace.SpanID{4}, Tracestate: "1st=1", Forward: http.Header{"X-Tenant": {"a"}},
 		Remote:  trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}}),
 		TraceID: trace.TraceID{3}, SpanID: trace.SpanID{5}, Answer: &Answer{}, Carrier: otelprop.MapCarrier{"a": "b"}, Peer: netip.MustParseAddr("192.0.2.1"), Span: noop.Span{}, Gateway: 1,
