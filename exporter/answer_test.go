@@ -12,7 +12,7 @@ import (
 func testLink(p Protocol) *link {
 	s := &settings{protocol: p, endpointFrom: fromConfig, timeout: time.Second}
 	s.target = endpoint{host: "collector"}.resolve(p, true, false)
-	return &link{settings: s, target: s.target}
+	return &link{settings: s, target: s.target, speaks: p}
 }
 
 // Any answer makes an outcome that the accounts can take and a log can show.
@@ -23,6 +23,8 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(200, "application/x-protobuf", "", "", "", "", []byte("\x0a\x05\x08\x03\x12\x01x"))
 	f.Add(404, "text/plain", "", "", "", "", []byte("404 page not found\n"))
 	f.Add(400, "text/plain", "", "", "", "", []byte("Client sent an HTTP request to an HTTPS server.\n"))
+	f.Add(200, "application/json", "", "", "", "", []byte(`{"partialSuccess":{"rejectedSpans":"3","errorMessage":"x"}}`))
+	f.Add(503, "application/json", "", "", "", "5", []byte(`{"code":14,"message":"busy"}`))
 	f.Add(200, "text/html", "99", "%1b[31m", "!!", "-1", []byte("\x01\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, status int, kind, code, message, details, retry string, body []byte) {
 		if status < 100 || status > 999 {
@@ -47,7 +49,7 @@ func FuzzAnswer(f *testing.F) {
 			if !errors.As(err, &se) {
 				t.Fatalf("%T: %v", err, err)
 			}
-			if se.After < 0 || se.After > longestTold || se.After > 0 && !se.Retry {
+			if se.After < 0 || se.After > longestAsked || se.After > 0 && !se.Retry {
 				t.Fatalf("After %v, Retry %v", se.After, se.Retry)
 			}
 			if line := se.line(); len(line) > maxLine || strings.ContainsAny(line, "\n\r\x1b\x00") {
@@ -58,6 +60,7 @@ func FuzzAnswer(f *testing.F) {
 			}
 		}
 		check((&grpcSender{testLink(GRPC)}).read(t.Context(), resp, body, nil))
-		check((&httpSender{testLink(HTTPProtobuf)}).read(resp, body, nil))
+		check((&httpSender{link: testLink(HTTPProtobuf)}).read(resp, body, nil))
+		check((&httpSender{link: testLink(HTTPJSON)}).read(resp, body, nil))
 	})
 }

@@ -9,11 +9,13 @@ import (
 // askingSender finds out which protocol its endpoint speaks, then is that protocol's
 // sender.
 type askingSender struct {
+	hint Protocol // by port and path; Auto: none
 	grpc grpcSender
 	http httpSender
 
 	mu     sync.Mutex
 	chosen Sender
+	sure   bool // it took a request
 }
 
 func (s *askingSender) Send(ctx context.Context, request []byte, spans int) (int, error) {
@@ -21,7 +23,36 @@ func (s *askingSender) Send(ctx context.Context, request []byte, spans int) (int
 	if err != nil {
 		return 0, err
 	}
-	return to.Send(ctx, request, spans)
+	rejected, failed := to.Send(ctx, request, spans)
+	var se *SendError
+	if errors.As(failed, &se) && se.kind == kindProtocol && s.change(to) {
+		// Servers of HTTP that have HTTP/2 look like gRPC's until they are asked for it.
+		return s.Send(ctx, request, spans)
+	}
+	if failed == nil {
+		s.mu.Lock()
+		s.sure = true
+		s.mu.Unlock()
+	}
+	return rejected, failed
+}
+
+// change chooses the other protocol than from's and reports whether that is to be
+// tried: once, and not where from worked before.
+func (s *askingSender) change(from Sender) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.chosen != from { // another request changed it
+		return true
+	}
+	if s.sure {
+		return false
+	}
+	if s.chosen = &s.grpc; from == Sender(&s.grpc) {
+		s.chosen = &s.http
+	}
+	s.sure = true
+	return true
 }
 
 func (s *askingSender) probe(ctx context.Context) *SendError {
@@ -30,8 +61,8 @@ func (s *askingSender) probe(ctx context.Context) *SendError {
 }
 
 // choose asks once: by the first bytes of a plaintext answer, by what a TLS server
-// prefers, and, where that is HTTP/2, which both protocols have, by a gRPC request
-// without spans.
+// prefers, and, where that is HTTP/2, which both protocols have, by the hint, or by a
+// gRPC request without spans.
 func (s *askingSender) choose(ctx context.Context) (Sender, *SendError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,20 +71,26 @@ func (s *askingSender) choose(ctx context.Context) (Sender, *SendError) {
 	}
 	ctx, cancel := s.http.withTimeout(ctx)
 	defer cancel()
+	first, link := HTTPProtobuf, s.http.link
+	if s.hint == GRPC {
+		first, link = GRPC, s.grpc.link
+	}
 	speaks := spokenNothing
-	if s.http.mayLook() {
+	if link.mayLook() {
 		var err error
-		if speaks, err = s.http.look(ctx, HTTPProtobuf); err != nil {
-			return nil, s.http.unreachable(ctx, err, HTTPProtobuf)
+		if speaks, err = link.look(ctx, first); err != nil {
+			return nil, link.unreachable(ctx, err, first)
 		}
 	}
-	switch speaks {
-	case spokenTLS:
-		return nil, s.http.expectsTLS()
-	case spokenHTTP1:
+	switch {
+	case speaks == spokenTLS:
+		return nil, link.expectsTLS()
+	case speaks == spokenHTTP1:
 		s.chosen = &s.http
-	case spokenHTTP2:
+	case speaks == spokenHTTP2, s.hint == GRPC:
 		s.chosen = &s.grpc
+	case s.hint == HTTPProtobuf:
+		s.chosen = &s.http
 	default:
 		_, err := s.grpc.Send(ctx, nil, 0)
 		var se *SendError

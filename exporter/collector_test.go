@@ -30,6 +30,12 @@ func overBoth(t *testing.T, test func(t *testing.T, p Protocol)) {
 	}
 }
 
+// overAll runs a test over OTLP/HTTP in both encodings and OTLP/gRPC.
+func overAll(t *testing.T, test func(t *testing.T, p Protocol)) {
+	overBoth(t, test)
+	t.Run("http-json", func(t *testing.T) { test(t, HTTPJSON) })
+}
+
 // agree shuts e down and compares its accounts with the collector's ledger.
 func agree(t *testing.T, e *Exporter, c *collectortest.Collector) Stats {
 	t.Helper()
@@ -59,7 +65,7 @@ func all(t *testing.T, e *Exporter, c *collectortest.Collector, n int) Stats {
 // What a program's spans hold is what arrives, over each way there is.
 func TestDelivers(t *testing.T) {
 	cert, roots := collectortest.SelfSigned(t, time.Now().Add(time.Hour))
-	overBoth(t, func(t *testing.T, p Protocol) {
+	overAll(t, func(t *testing.T, p Protocol) {
 		for name, way := range map[string]struct {
 			opts []collectortest.Option
 			cfg  func(c *collectortest.Collector) Config
@@ -106,7 +112,7 @@ func TestDelivers(t *testing.T) {
 					}
 				}
 				r := c.Requests()[0]
-				if len(c.Requests()) != 1 || r.GRPC != (p == GRPC) || r.Header.Get("X-Tenant") != "t1" || r.Header.Get("User-Agent") != userAgent {
+				if len(c.Requests()) != 1 || r.GRPC != (p == GRPC) || r.JSON != (p == HTTPJSON) || r.Header.Get("X-Tenant") != "t1" || r.Header.Get("User-Agent") != userAgent {
 					t.Errorf("%d requests, the first %+v", len(c.Requests()), r)
 				}
 			})
@@ -281,7 +287,7 @@ func TestFinalAnswers(t *testing.T) {
 }
 
 func TestPartialSuccessOverTheWire(t *testing.T) {
-	overBoth(t, func(t *testing.T, p Protocol) {
+	overAll(t, func(t *testing.T, p Protocol) {
 		c := collectortest.Start(t, collectortest.Faulty(collectortest.Fault{Reject: 3, Why: "span too old\nand odd"}))
 		e := start(t, Config{Endpoint: c.URL(), Protocol: p})
 		for n := range 4 {
@@ -304,7 +310,7 @@ func TestPartialSuccessOverTheWire(t *testing.T) {
 // A collector with a small limit gets smaller requests; nothing is lost but a span
 // that is too large alone.
 func TestTooLargeOverTheWire(t *testing.T) {
-	overBoth(t, func(t *testing.T, p Protocol) {
+	overAll(t, func(t *testing.T, p Protocol) {
 		c := collectortest.Start(t, collectortest.MaxBytes(64<<10))
 		e := start(t, Config{Endpoint: c.URL(), Protocol: p})
 		end(e, 0, 500, padding(1000))

@@ -1,24 +1,29 @@
 package exporter
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
+
+	"go.opentelemetry.io/otel/metric"
 )
 
 // Protocol says how requests travel.
 type Protocol uint8
 
 const (
-	// Auto takes OTLP/gRPC for port 4317 and OTLP/HTTP for port 4318 and for an
-	// endpoint with a path; of any other the exporter asks the endpoint itself, with
-	// a request that holds no spans.
+	// Auto asks the endpoint: OTLP/gRPC first on port 4317, OTLP/HTTP first on port 4318
+	// and where there is a path. Where nothing can be told by the first bytes of an
+	// answer it sends a gRPC request that holds no spans.
 	Auto         Protocol = iota
 	GRPC                  // OTLP/gRPC, framed on HTTP/2; OTEL_EXPORTER_OTLP_PROTOCOL=grpc
 	HTTPProtobuf          // OTLP/HTTP with protobuf bodies; OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
+	HTTPJSON              // OTLP/HTTP with JSON bodies, about twice as large; OTEL_EXPORTER_OTLP_PROTOCOL=http/json
 )
 
 // String returns the name that OTEL_EXPORTER_OTLP_PROTOCOL has for p.
@@ -30,6 +35,8 @@ func (p Protocol) String() string {
 		return "grpc"
 	case HTTPProtobuf:
 		return "http/protobuf"
+	case HTTPJSON:
+		return "http/json"
 	}
 	return fmt.Sprintf("Protocol(%d)", uint8(p))
 }
@@ -54,12 +61,13 @@ func (c Compression) String() string {
 	return fmt.Sprintf("Compression(%d)", uint8(c))
 }
 
-// Full says which span is dropped when the queue is full.
+// Full says what happens when the queue is full.
 type Full uint8
 
 const (
-	DropNewest Full = iota // the one that just ended
-	DropOldest             // the ones that waited longest, requests in flight excepted
+	DropNewest Full = iota // the span that just ended is dropped
+	DropOldest             // the ones that waited longest are, requests in flight excepted
+	Block                  // whoever ends a span waits for room, up to Config.Block; then that span is dropped
 )
 
 // String returns the constant's name.
@@ -69,6 +77,8 @@ func (f Full) String() string {
 		return "DropNewest"
 	case DropOldest:
 		return "DropOldest"
+	case Block:
+		return "Block"
 	}
 	return fmt.Sprintf("Full(%d)", uint8(f))
 }
@@ -80,6 +90,7 @@ const (
 	defaultDelay        = time.Second
 	defaultRequestBytes = 4<<20 - 64<<10 // gRPC servers take 4 MiB
 	defaultInFlight     = 4
+	defaultBlock        = time.Second
 
 	maxTimeout      = time.Hour
 	minQueueBytes   = 64 << 10
@@ -88,6 +99,7 @@ const (
 	minRequestBytes = 4 << 10
 	maxRequestBytes = 64 << 20 // OTLP's limit for a request
 	maxInFlight     = 256
+	maxBlock        = time.Minute
 	maxHeaders      = 64
 	maxHeaderBytes  = 32 << 10
 )
@@ -101,6 +113,9 @@ type Config struct {
 	// Endpoint is where the collector listens: host:port, ip:port, [::1]:port,
 	// http://…, https://…, unix:path, at most 2,048 bytes. "": port 4318 on
 	// localhost, 4317 with GRPC.
+	//
+	// file:path appends OTLP/JSON lines to that file, as a Collector's otlpjsonfile
+	// receiver reads them, in place of sending anything; see [JSONLines].
 	//
 	// OTLP/HTTP posts to the path it has with /v1/traces added unless it ends so;
 	// OTLP/gRPC has a path of its own. The URL of OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is
@@ -119,8 +134,16 @@ type Config struct {
 	// never logged and never follow a redirect. OTEL_EXPORTER_OTLP_HEADERS replaces them all.
 	Headers map[string]string
 
+	// HeaderFunc gives headers that change, as tokens do; they go with each request
+	// besides Headers and win over them, within the same bounds. It is asked before a
+	// request, at most once a second and never concurrently; ctx is that request's.
+	// While it fails, or panics, the spans are kept. Its error is logged: it should hold
+	// no secret.
+	HeaderFunc func(ctx context.Context) (map[string]string, error)
+
 	// TLS is for https endpoints; nil is the system's roots and TLS 1.2 or later.
-	// It is cloned. Variables for certificates are added to it.
+	// It is cloned. Variables for certificates are added to it; their files are read
+	// again when they change.
 	TLS *tls.Config
 
 	// Client sends the requests instead of a client of the Exporter's own; it is the
@@ -141,8 +164,12 @@ type Config struct {
 	// after a burst. OTEL_BSP_MAX_QUEUE_SIZE bounds the number of spans as well.
 	QueueBytes int64
 
-	// Full says which span goes when the queue is full.
+	// Full says what happens when the queue is full.
 	Full Full
+
+	// Block is the longest that ending a span waits under Full's Block; 0 is 1 s, at
+	// most 1 min. Elsewhere it has no meaning.
+	Block time.Duration
 
 	// Delay is how long a span waits for company; 0 is 1 s, at most 1 h.
 	// OTEL_BSP_SCHEDULE_DELAY replaces it. The first span waits at most 100 ms, so that
@@ -161,13 +188,25 @@ type Config struct {
 	// Sender replaces the transport, which is Endpoint to Timeout. The Exporter closes it.
 	Sender Sender
 
-	// Logger gets the few lines that an Exporter has to say: what is wrong with the
-	// collector and what to change, spans being lost, and the end of both. nil: slog.Default().
+	// Logger gets the few lines that an Exporter has to say: where spans go, what is
+	// wrong with the collector and what to change, spans being lost, and the end of both.
+	// nil: slog.Default().
 	Logger *slog.Logger
 
-	// Getenv reads variables; nil is os.Getenv. One that returns "" shuts the environment out.
+	// MeterProvider gets the otel.sdk.span, otel.sdk.processor.span and
+	// otel.sdk.exporter metrics of OpenTelemetry's semantic conventions; nil: none. They
+	// are read from Stats when they are collected, so that spans pay nothing for them.
+	MeterProvider metric.MeterProvider
+
+	// Getenv reads variables, also those of proxies; nil is os.Getenv. One that returns
+	// "" shuts the environment out.
 	Getenv func(string) string
+
+	dial dialer // of tests; nil: net.Dialer
 }
+
+// dialer makes connections.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 // check reports every mistake in c.
 func (c *Config) check() error {
@@ -180,8 +219,8 @@ func (c *Config) check() error {
 			bad("Endpoint", fmt.Sprintf("%q (%v)", redactURL(c.Endpoint), err), allowedEndpoint)
 		}
 	}
-	if c.Protocol > HTTPProtobuf {
-		bad("Protocol", c.Protocol, "Auto, GRPC, HTTPProtobuf")
+	if c.Protocol > HTTPJSON {
+		bad("Protocol", c.Protocol, "Auto, GRPC, HTTPProtobuf, HTTPJSON")
 	}
 	if _, err := checkHeaders(c.Headers); err != nil {
 		bad("Headers", err, allowedHeaders)
@@ -198,8 +237,11 @@ func (c *Config) check() error {
 	if c.QueueBytes != 0 && (c.QueueBytes < minQueueBytes || c.QueueBytes > maxQueueBytes) {
 		bad("QueueBytes", c.QueueBytes, fmt.Sprintf("0, or %d to %d", int64(minQueueBytes), int64(maxQueueBytes)))
 	}
-	if c.Full > DropOldest {
-		bad("Full", c.Full, "DropNewest, DropOldest")
+	if c.Full > Block {
+		bad("Full", c.Full, "DropNewest, DropOldest, Block")
+	}
+	if c.Block < 0 || c.Block > maxBlock {
+		bad("Block", c.Block, "0 to 1m")
 	}
 	if c.Delay < 0 || c.Delay > maxDelay {
 		bad("Delay", c.Delay, "0 to 1h")

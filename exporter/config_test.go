@@ -1,6 +1,7 @@
 package exporter
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +23,7 @@ import (
 func TestNewReportsEveryMistake(t *testing.T) {
 	_, err := New(Config{
 		Endpoint: "ftp://user:s3cret@x", Protocol: 9, Headers: map[string]string{"Host": "x"}, TLS: &tls.Config{}, Client: &http.Client{},
-		Compression: 9, Timeout: -1, QueueBytes: 1, Full: 9, Delay: -1, RequestBytes: 1, InFlight: -1, Getenv: noEnv,
+		Compression: 9, Timeout: -1, QueueBytes: 1, Full: 9, Block: -1, Delay: -1, RequestBytes: 1, InFlight: -1, Getenv: noEnv,
 	})
 	if err == nil {
 		t.Fatal("New accepts a Config full of mistakes")
@@ -29,13 +31,14 @@ func TestNewReportsEveryMistake(t *testing.T) {
 	got := strings.Split(err.Error(), "\n")
 	want := []string{
 		`exporter: Config.Endpoint is "ftp://x" (unknown scheme): allowed is ` + allowedEndpoint,
-		`exporter: Config.Protocol is Protocol(9): allowed is Auto, GRPC, HTTPProtobuf`,
+		`exporter: Config.Protocol is Protocol(9): allowed is Auto, GRPC, HTTPProtobuf, HTTPJSON`,
 		`exporter: Config.Headers is "Host": a header that the protocol sets itself: allowed is ` + allowedHeaders,
 		`exporter: Config.TLS is set: allowed is nil beside Client, whose Transport has TLS of its own`,
 		`exporter: Config.Compression is Compression(9): allowed is None, Gzip`,
 		`exporter: Config.Timeout is -1ns: allowed is 0 to 1h`,
 		`exporter: Config.QueueBytes is 1: allowed is 0, or 65536 to 1099511627776`,
-		`exporter: Config.Full is Full(9): allowed is DropNewest, DropOldest`,
+		`exporter: Config.Full is Full(9): allowed is DropNewest, DropOldest, Block`,
+		`exporter: Config.Block is -1ns: allowed is 0 to 1m`,
 		`exporter: Config.Delay is -1ns: allowed is 0 to 1h`,
 		`exporter: Config.RequestBytes is 1: allowed is 0, or 4096 to 67108864`,
 		`exporter: Config.InFlight is -1: allowed is 0 to 256`,
@@ -57,7 +60,7 @@ func TestUnusableVariables(t *testing.T) {
 	e := start(t, Config{Sender: nil, Protocol: GRPC, Delay: 7 * time.Second, Logger: slog.New(l), Getenv: env(
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://user:s3cret@:4317",
 		"OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1",
-		"OTEL_EXPORTER_OTLP_PROTOCOL", "http/json",
+		"OTEL_EXPORTER_OTLP_PROTOCOL", "http/xml",
 		"OTEL_EXPORTER_OTLP_HEADERS", "good=1,bad",
 		"OTEL_EXPORTER_OTLP_TIMEOUT", "10s",
 		"OTEL_EXPORTER_OTLP_COMPRESSION", "zstd",
@@ -70,7 +73,7 @@ func TestUnusableVariables(t *testing.T) {
 	)})
 	told := l.all()
 	for _, name := range []string{
-		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=\"http://:4317\"", "OTEL_EXPORTER_OTLP_PROTOCOL=\"http/json\"", "OTEL_EXPORTER_OTLP_HEADERS=\"…\"",
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=\"http://:4317\"", "OTEL_EXPORTER_OTLP_PROTOCOL=\"http/xml\"", "OTEL_EXPORTER_OTLP_HEADERS=\"…\"",
 		"OTEL_EXPORTER_OTLP_TIMEOUT=\"10s\"", "OTEL_EXPORTER_OTLP_COMPRESSION=\"zstd\"", "OTEL_EXPORTER_OTLP_CERTIFICATE=",
 		"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=", "OTEL_BSP_SCHEDULE_DELAY=\"-5\"", "OTEL_BSP_MAX_QUEUE_SIZE=\"0\"", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=\"lots\"",
 	} {
@@ -183,6 +186,78 @@ func TestCertificateVariables(t *testing.T) {
 			t.Errorf("setting %+v", s)
 		}
 	})
+}
+
+// Certificates that change in their files hold for the connections made afterwards: the
+// client's own, and the authorities, once the old ones fail. A file that is half written
+// leaves the one before in place.
+func TestCertificatesAreReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	write := func(name, kind string, der []byte) {
+		t.Helper()
+		if err := os.WriteFile(file(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writePair := func(c tls.Certificate) {
+		t.Helper()
+		key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write("cert.pem", "CERTIFICATE", c.Certificate[0])
+		write("key.pem", "PRIVATE KEY", key)
+	}
+	first, _ := collectortest.SelfSigned(t, time.Now().Add(time.Hour))
+	second, _ := collectortest.SelfSigned(t, time.Now().Add(2*time.Hour))
+	writePair(first)
+	write("ca.pem", "CERTIFICATE", first.Certificate[0])
+
+	var serving, saw atomic.Pointer[[]byte]
+	serving.Store(&first.Certificate[0])
+	c := collectortest.Start(t, collectortest.WithTLS(&tls.Config{
+		ClientAuth: tls.RequireAnyClientCert,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if bytes.Equal(*serving.Load(), second.Certificate[0]) {
+				return &second, nil
+			}
+			return &first, nil
+		},
+		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
+			saw.Store(&raw[0])
+			return nil
+		},
+	}))
+	e := start(t, Config{Endpoint: c.URL(), Protocol: GRPC, Getenv: env("OTEL_EXPORTER_OTLP_CERTIFICATE", file("ca.pem"),
+		"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", file("cert.pem"), "OTEL_EXPORTER_OTLP_CLIENT_KEY", file("key.pem"))})
+	n := 0
+	deliver := func(want tls.Certificate) {
+		t.Helper()
+		end(e, n, n+5)
+		n += 5
+		c.Wait(n)
+		if !bytes.Equal(*saw.Load(), want.Certificate[0]) {
+			t.Errorf("after %d spans the collector sees another certificate of ours", n)
+		}
+	}
+	deliver(first)
+	if err := os.WriteFile(file("cert.pem"), []byte("half a fi"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.Refuse()
+	c.Reopen()
+	deliver(first)
+	writePair(second)
+	c.Refuse()
+	c.Reopen()
+	deliver(second)
+	serving.Store(&second.Certificate[0])
+	write("ca.pem", "CERTIFICATE", second.Certificate[0])
+	c.Refuse()
+	c.Reopen()
+	deliver(second)
+	all(t, e, c, n)
 }
 
 func TestLossErrorText(t *testing.T) {

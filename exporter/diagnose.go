@@ -23,6 +23,8 @@ const (
 	kindTLS         = "tls"
 	kindName        = "name"
 	kindUnreachable = "unreachable"
+	kindHeaders     = "headers"
+	kindFile        = "file"
 )
 
 // endpointName is where the endpoint is to be changed.
@@ -39,8 +41,11 @@ func (s *settings) endpointName() string {
 // protocolAdvice says how to change the protocol to p.
 func (s *settings) protocolAdvice(p Protocol) string {
 	if s.protocolFrom == fromConfig {
-		if p == GRPC {
+		switch p {
+		case GRPC:
 			return "set Config.Protocol to GRPC"
+		case HTTPJSON:
+			return "set Config.Protocol to HTTPJSON"
 		}
 		return "set Config.Protocol to HTTPProtobuf"
 	}
@@ -132,6 +137,10 @@ func cause(ctx context.Context, err error) error {
 // unreachable makes an error of a request that got no answer. All of them may be
 // repeated: the spans are kept until the endpoint or its configuration is put right.
 func (l *link) unreachable(ctx context.Context, err error, p Protocol) *SendError {
+	var before *SendError
+	if errors.As(err, &before) { // there was no request
+		return before
+	}
 	err = cause(ctx, err)
 	e := &SendError{Retry: true, kind: kindUnreachable, Err: fmt.Errorf("%s: %w", l.target.name, err)}
 	explain := func(kind, format string, args ...any) {
@@ -147,8 +156,12 @@ func (l *link) unreachable(ctx context.Context, err error, p Protocol) *SendErro
 		unknown x509.UnknownAuthorityError
 		host    x509.HostnameError
 		record  tls.RecordHeaderError
+		op      *net.OpError
 	)
 	switch {
+	case l.proxy != nil && errors.As(err, &op) && op.Op == proxyOp:
+		explain(kindUnreachable, "%s cannot be reached through the proxy %s: %v", l.target.name, l.proxy.Host, op.Err)
+		e.Advice = "correct " + l.named + ", or add the host to NO_PROXY"
 	case errors.As(err, &dns):
 		explain(kindName, "the host name %s cannot be looked up (%s)", oneLine(dns.Name, 80), oneLine(dns.Err, 60))
 		if dns.IsNotFound {
@@ -282,7 +295,7 @@ func (l *link) mismatch(speaks spoken, p Protocol) *SendError {
 		return l.expectsTLS()
 	case speaks == spokenHTTP1 && p == GRPC:
 		return l.speaksHTTP("HTTP/1")
-	case speaks == spokenHTTP2 && p == HTTPProtobuf:
+	case speaks == spokenHTTP2 && p != GRPC:
 		return l.speaksGRPC()
 	}
 	return nil

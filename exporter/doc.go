@@ -13,7 +13,8 @@
 // once. Each span that ends is encoded into a queue whose bound is one of memory; no
 // span object is kept. Batches go out as OTLP/HTTP or OTLP/gRPC, both over net/http,
 // up to [Config].InFlight at a time, and what fails is sent again for as long as the
-// queue holds it.
+// queue holds it. A file takes them as lines of OTLP/JSON, by an endpoint file:path or
+// by [JSONLines]; [Console] is for the eyes.
 //
 // # The accounts
 //
@@ -38,7 +39,8 @@
 //
 // # Failures
 //
-// Nothing here blocks, fails or slows the program. A request is repeated as OTLP has
+// Nothing here fails or slows the program, or blocks it unless Config.Full is [Block].
+// A request is repeated as OTLP has
 // it: when there was no answer or one that means later (429, 502, 503, 504;
 // CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS, and
 // RESOURCE_EXHAUSTED with RetryInfo), after a pause that doubles and is half chance:
@@ -47,11 +49,14 @@
 // up to 5 minutes. While requests fail there is one at a time. A request that is too
 // large is sent in halves.
 //
-// The first failed contact is told within a second of [New], in one line that names
-// the option or variable to change; then at most one line a minute for each kind of
-// trouble, and one when it heals:
+// One line says where spans go and which setting came from where. A failed contact takes
+// its place within a second of [New], in one line that names the option or variable to
+// change; then at most one line a minute for each kind of trouble, and one when it heals:
 //
 //	exporter: localhost:4318 speaks HTTP/1, not gRPC: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or give its gRPC port (4317) in OTEL_EXPORTER_OTLP_ENDPOINT
+//
+// Spans that are dropped are told when that begins, once a minute while it lasts, and
+// when it is over, with their number.
 //
 // # Shutdown
 //

@@ -17,11 +17,12 @@ type endpoint struct {
 	path   string // "" when none was given; else begins with a slash
 	query  string
 	unix   string // socket path
+	file   string // path of a file to write
 }
 
 const (
 	maxEndpoint     = 2048
-	allowedEndpoint = "host:port, ip:port, [::1]:port, http://host:port, https://host:port or unix:/path"
+	allowedEndpoint = "host:port, ip:port, [::1]:port, http://host:port, https://host:port, unix:/path or file:/path"
 )
 
 var (
@@ -30,7 +31,7 @@ var (
 	errEndpointScheme = errors.New("unknown scheme")
 	errEndpointHost   = errors.New("no valid host")
 	errEndpointPort   = errors.New("port is no number from 1 to 65535")
-	errEndpointPath   = errors.New("no socket path")
+	errEndpointPath   = errors.New("no path")
 	errEndpointURL    = errors.New("not a URL")
 )
 
@@ -53,6 +54,13 @@ func parseEndpoint(s string) (endpoint, error) {
 			return endpoint{}, errEndpointPath
 		}
 		return endpoint{unix: rest}, nil
+	}
+	if rest, ok := cutPrefixFold(s, "file:"); ok {
+		rest = strings.TrimPrefix(rest, "//")
+		if rest == "" || strings.HasSuffix(rest, "/") {
+			return endpoint{}, errEndpointPath
+		}
+		return endpoint{file: rest}, nil
 	}
 	var e endpoint
 	full := s
@@ -131,7 +139,7 @@ func (e endpoint) plaintextByName() bool {
 	return false
 }
 
-// protocol is what the endpoint says about it, Auto when nothing.
+// protocol is what the endpoint lets expect, Auto when nothing.
 func (e endpoint) protocol() Protocol {
 	switch {
 	case e.path != "" && e.path != "/":
@@ -205,7 +213,7 @@ func (e endpoint) resolve(p Protocol, plaintext, exact bool) target {
 	if plain, err := url.PathUnescape(path); err == nil && plain != path {
 		u.Path, u.RawPath = plain, path
 	}
-	if p == HTTPProtobuf {
+	if p == HTTPProtobuf || p == HTTPJSON {
 		t.name += path
 	}
 	return t

@@ -53,6 +53,7 @@ type SendError struct {
 
 	kind string // failures of one kind share one log line a minute; "": Code
 	cut  bool   // the connection broke with the request on it
+	ours bool   // nothing was sent
 }
 
 // answered reports whether the failure is the collector's word.

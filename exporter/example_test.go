@@ -33,7 +33,7 @@ func ExampleNew_mistakes() {
 	_, err := exporter.New(exporter.Config{Endpoint: "ftp://collector", Timeout: -time.Second})
 	fmt.Println(err)
 	// Output:
-	// exporter: Config.Endpoint is "ftp://collector" (unknown scheme): allowed is host:port, ip:port, [::1]:port, http://host:port, https://host:port or unix:/path
+	// exporter: Config.Endpoint is "ftp://collector" (unknown scheme): allowed is host:port, ip:port, [::1]:port, http://host:port, https://host:port, unix:/path or file:/path
 	// exporter: Config.Timeout is -1s: allowed is 0 to 1h
 }
 

@@ -31,8 +31,10 @@ type Exporter struct {
 
 	maxSpan int // bytes of a span that a request can hold
 
+	metrics   *metrics     // nil without a MeterProvider
 	started   atomic.Int64 // recording spans
 	unsampled atomic.Int64 // of these, ended and not ours to send
+	known     atomic.Bool  // the line that says where spans go was written, or a failure was told
 	groups    groups
 	scratch   sync.Pool // of *[]byte, one span
 	requests  sync.Pool // of *assembly, one request
@@ -43,11 +45,12 @@ type Exporter struct {
 	closed bool          // OnEnd refuses
 	halted chan struct{} // closed when Shutdown is done; nil before it began
 	flow   flow
-	flush  uint64        // spans numbered below go without waiting for company
-	due    time.Time     // when those waiting go all the same; zero: none wait
-	parked []*batch      // to be sent again, the next one first
-	active []*batch      // being sent
-	moved  chan struct{} // closed, and made anew, whenever spans are settled
+	flush  uint64          // spans numbered below go without waiting for company
+	due    time.Time       // when those waiting go all the same; zero: none wait
+	parked []*batch        // to be sent again, the next one first
+	active []*batch        // being sent
+	moved  chan struct{}   // closed, and made anew, whenever spans are settled
+	line   []chan struct{} // who waits for room, under Block
 	loss   loss
 }
 
@@ -101,12 +104,15 @@ func New(cfg Config) (*Exporter, error) {
 		e.log.warn("exporter: " + p.Error())
 	}
 	if e.sender == nil {
-		e.sender = newTransport(s)
+		e.sender = newTransport(s, e.log.panicked)
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.metrics = newMetrics(e, cfg.MeterProvider)
 	e.owned.Go(e.run)
 	if p, ok := e.sender.(prober); ok {
 		e.owned.Go(func() { e.probe(p) })
+	} else {
+		e.owned.Go(e.introduceLater)
 	}
 	return e, nil
 }
@@ -118,6 +124,29 @@ func slabSize(queueBytes int64, requestBytes int) int {
 	return int(max(least, min(most, queueBytes/16, int64(requestBytes/8))))
 }
 
+// introduce writes where spans go and where each setting came from, once. A failure
+// that was told takes its place.
+func (e *Exporter) introduce(works bool) {
+	if e.known.Load() || !e.known.CompareAndSwap(false, true) || !works {
+		return
+	}
+	e.log.info(e.settings.line(e.sender))
+}
+
+// introduceLater does so for a program that has no spans yet.
+func (e *Exporter) introduceLater() {
+	timer := time.NewTimer(quietStart)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		e.introduce(true)
+	case <-e.ctx.Done():
+	}
+}
+
+// quietStart is how long the first span may take before where it will go is told.
+const quietStart = time.Second
+
 // Settings lists what is in force and where it came from, without secrets. The
 // slice is the caller's.
 func (e *Exporter) Settings() []Setting {
@@ -125,7 +154,10 @@ func (e *Exporter) Settings() []Setting {
 }
 
 // OnStart counts the span as live. It is called by the SDK.
-func (e *Exporter) OnStart(context.Context, sdktrace.ReadWriteSpan) { e.started.Add(1) }
+func (e *Exporter) OnStart(_ context.Context, s sdktrace.ReadWriteSpan) {
+	e.started.Add(1)
+	e.metrics.start(s)
+}
 
 // OnEnd encodes the span into the queue and returns; it waits for nothing but a
 // short lock and keeps nothing of s. A span that is not sampled is none of the
@@ -136,6 +168,9 @@ func (e *Exporter) OnEnd(s sdktrace.ReadOnlySpan) {
 	r, ours := e.encode((*scratch)[:0], s)
 	if ours {
 		e.mu.Lock()
+		if e.settings.full == Block {
+			e.awaitRoom(&r)
+		}
 		signal := e.enter(&r)
 		e.mu.Unlock()
 		if signal {
@@ -188,21 +223,21 @@ func (e *Exporter) enter(r *record) (signal bool) {
 	switch {
 	case r.broken:
 		e.acc.dropped[DropPanic]++
-		return false
+		return e.loss.begin(DropPanic, 1, e.acc.lostHere())
 	case e.closed:
 		e.acc.dropped[DropShutdown]++
 		return false
 	case len(r.body)+r.group.size > e.maxSpan:
 		e.acc.dropped[DropTooLarge]++
-		return e.loss.begin()
+		return e.loss.begin(DropTooLarge, 1, e.acc.lostHere())
 	}
 	before := e.queue.pending
 	for !e.queue.push(r.group, r.body) {
 		if e.settings.full != DropOldest || !e.dropOldest() {
 			e.acc.dropped[DropQueueFull]++
-			return e.loss.begin()
+			return e.loss.begin(DropQueueFull, 1, e.acc.lostHere())
 		}
-		signal = e.loss.begin()
+		signal = e.loss.begin(DropQueueFull, 1, e.acc.lostHere()) || signal
 	}
 	e.acc.kept++
 	if r.shortened {
@@ -215,13 +250,59 @@ func (e *Exporter) enter(r *record) (signal bool) {
 	return signal || before < e.enough() && e.queue.pending >= e.enough() || e.queue.waiting == e.enoughSpans()
 }
 
+// awaitRoom waits until the queue has room for r, Config.Block at most, in the order of
+// arrival. The lock is released meanwhile; the span enters the accounts when enter is
+// called.
+func (e *Exporter) awaitRoom(r *record) {
+	if r.broken || len(r.body)+r.group.size > e.maxSpan {
+		return
+	}
+	fits := func() bool { return e.closed || e.queue.room(r.group, len(r.body)) }
+	if len(e.line) == 0 && fits() {
+		return
+	}
+	turn := make(chan struct{}, 1)
+	e.line = append(e.line, turn)
+	timer := time.NewTimer(e.settings.block)
+	defer timer.Stop()
+	for late := false; !late && !(e.line[0] == turn && fits()) && !e.closed; {
+		e.mu.Unlock()
+		select {
+		case <-turn:
+		case <-timer.C:
+			late = true
+		}
+		e.mu.Lock()
+	}
+	for i, t := range e.line {
+		if t == turn {
+			e.line = append(e.line[:i], e.line[i+1:]...)
+			break
+		}
+	}
+	e.admit()
+}
+
+// admit has whoever is first in line look for room.
+func (e *Exporter) admit() {
+	if len(e.line) > 0 {
+		select {
+		case e.line[0] <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // dropOldest makes room by giving up the span that waited longest.
 func (e *Exporter) dropOldest() bool {
 	if len(e.parked) > 0 {
 		if b := e.parked[0]; e.queue.trim(b) {
 			e.parked = e.parked[1:]
 		}
-	} else if !e.queue.discard() {
+		e.acc.dropLate(1, DropQueueFull)
+		return true
+	}
+	if !e.queue.discard() {
 		return false
 	}
 	e.acc.drop(1, DropQueueFull)
@@ -425,6 +506,12 @@ func (e *Exporter) Shutdown(ctx context.Context) error {
 	e.closed = true
 	e.halted = make(chan struct{})
 	lost := e.acc.lost()
+	for _, turn := range e.line {
+		select {
+		case turn <- struct{}{}:
+		default:
+		}
+	}
 	e.mu.Unlock()
 
 	late := e.drain(ctx)
@@ -433,7 +520,7 @@ func (e *Exporter) Shutdown(ctx context.Context) error {
 	e.abandon()
 	lost = e.acc.lost() - lost
 	why := e.why(late)
-	over := e.loss.end()
+	over := e.loss.end(time.Now(), e.acc.lostHere())
 	e.mu.Unlock()
 	if over != "" {
 		e.log.warn(over)
@@ -455,6 +542,7 @@ func (e *Exporter) Shutdown(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
+	e.metrics.stop()
 	close(e.halted)
 	if lost == 0 {
 		return nil
@@ -468,10 +556,10 @@ func (e *Exporter) Shutdown(ctx context.Context) error {
 func (e *Exporter) abandon() {
 	for _, b := range e.active {
 		b.abandoned = true
-		e.acc.drop(uint64(b.spans), DropShutdown)
+		e.acc.dropLate(uint64(b.spans), DropShutdown)
 	}
 	for _, b := range e.parked {
-		e.acc.drop(uint64(b.spans), DropShutdown)
+		e.acc.dropLate(uint64(b.spans), DropShutdown)
 		e.queue.release(b)
 	}
 	e.parked = nil

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/meshtrace/meshtrace/internal/otelenv"
 	"github.com/meshtrace/meshtrace/internal/otlpwire"
 )
 
@@ -141,6 +142,8 @@ type lines struct {
 	list []string
 	at   []time.Duration
 	from time.Time
+
+	introductions []string // lines that say where spans go: not among list
 }
 
 func newLines() *lines { return &lines{from: time.Now()} }
@@ -151,6 +154,10 @@ func (l *lines) WithGroup(string) slog.Handler            { return l }
 func (l *lines) Handle(_ context.Context, r slog.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if strings.HasPrefix(r.Message, "exporter: spans go to ") {
+		l.introductions = append(l.introductions, r.Message)
+		return nil
+	}
 	l.list = append(l.list, r.Message)
 	l.at = append(l.at, time.Since(l.from))
 	return nil
@@ -261,3 +268,5 @@ func (f *fakeSender) peak() int {
 	f.most = f.now
 	return n
 }
+
+func otelReader() *otelenv.Reader { return otelenv.New(noEnv) }

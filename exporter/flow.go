@@ -112,7 +112,7 @@ func (e *Exporter) run() {
 	for {
 		e.mu.Lock()
 		wait := e.dispatch(time.Now())
-		news := e.loss.look(time.Now(), e.acc.dropped)
+		news := e.loss.look(time.Now(), e.acc.lostHere())
 		if e.loss.active {
 			wait = min(wait, lossTick)
 		}
@@ -158,6 +158,8 @@ func (e *Exporter) dispatch(now time.Time) time.Duration {
 		e.acc.requests++
 		if b.tries > 1 {
 			e.acc.retries++
+		} else {
+			e.acc.submitted += uint64(b.spans)
 		}
 		e.active = append(e.active, b)
 		e.owned.Go(func() { e.attempt(b) })
@@ -211,11 +213,14 @@ func (e *Exporter) cut(now time.Time) *batch {
 
 // attempt sends b once and settles it.
 func (e *Exporter) attempt(b *batch) {
+	spans := b.spans
 	a := e.requests.Get().(*assembly)
 	b.assemble(&a.batch)
 	a.bytes = a.batch.AppendTo(a.bytes[:0])
 	a.batch.Reset()
-	o := send(e.ctx, e.sender, a.bytes, b.spans)
+	began := time.Now()
+	o := send(e.ctx, e.sender, a.bytes, spans)
+	e.metrics.request(time.Since(began), o)
 	size := len(a.bytes)
 	if cap(a.bytes) <= keepRequest {
 		e.requests.Put(a)
@@ -236,7 +241,8 @@ func (e *Exporter) attempt(b *batch) {
 	e.mu.Unlock()
 	e.signal()
 	if !abandoned {
-		e.log.outcome(o, e.settings.name())
+		e.log.outcome(o, uint64(spans), e.settings.name())
+		e.introduce(o.accepted())
 	}
 }
 
@@ -244,6 +250,7 @@ func (e *Exporter) attempt(b *batch) {
 func (e *Exporter) announce() {
 	close(e.moved)
 	e.moved = make(chan struct{})
+	e.admit()
 }
 
 func (e *Exporter) remove(b *batch) {
@@ -259,26 +266,30 @@ func (e *Exporter) remove(b *batch) {
 // under one lock.
 func (e *Exporter) settle(b *batch, size int, o outcome, now time.Time) {
 	n := uint64(b.spans)
-	if o.err != nil {
+	if o.err != nil && !o.err.ours {
 		e.acc.lastError = o.err
 	}
 	switch {
 	case o.panicked:
 		e.flow.refused(o.err)
-		e.acc.drop(n, DropPanic)
-		e.loss.begin()
+		e.acc.dropLate(n, DropPanic)
+		e.loss.begin(DropPanic, n, e.acc.lostHere())
 	case o.accepted():
 		e.flow.accepted(size, e.settings.requestBytes)
 		e.acc.settle(n-o.rejected, o.rejected, CodePartialSuccess)
 	case o.err.tooLarge() && b.spans > 1:
-		e.flow.outgrown(size)
+		if o.err.ours {
+			e.flow.shrink(size)
+		} else {
+			e.flow.outgrown(size)
+		}
 		first, second := e.queue.split(b)
 		e.parked = append([]*batch{first, second}, e.parked...)
 		return
 	case o.err.tooLarge():
 		e.flow.refused(o.err)
-		e.acc.drop(n, DropTooLarge)
-		e.loss.begin()
+		e.acc.dropLate(n, DropTooLarge)
+		e.loss.begin(DropTooLarge, n, e.acc.lostHere())
 	case o.err.Retry:
 		e.flow.failed(o.err, now, b.tries > 1)
 		e.park(b, size, o.err, now)
@@ -320,7 +331,11 @@ func (e *Exporter) probe(p prober) {
 	ctx, cancel := context.WithTimeout(e.ctx, contactTimeout)
 	defer cancel()
 	err := p.probe(ctx)
-	if err == nil || e.ctx.Err() != nil {
+	if e.ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		e.introduceLater()
 		return
 	}
 	e.mu.Lock()
@@ -333,5 +348,6 @@ func (e *Exporter) probe(p prober) {
 		e.flow.err = err
 	}
 	e.mu.Unlock()
-	e.log.outcome(outcome{err: err}, e.settings.name())
+	e.log.outcome(outcome{err: err}, 0, e.settings.name())
+	e.introduce(false)
 }

@@ -223,6 +223,10 @@ func TestThrottle(t *testing.T) {
 				if gap := calls[1].at - calls[0].at; gap < tt.want || gap > tt.want+time.Second {
 					t.Errorf("next request %v after the answer, want %v", gap, tt.want)
 				}
+				capped := "slow down: it asks for no request for 876000h0m0s, of which 5m0s are obeyed"
+				if l := logged(e); len(l) != 2 || strings.Contains(l[0], capped) != (tt.after > longestTold) {
+					t.Errorf("lines %q", l)
+				}
 				checkAccounts(t, e, Kept{})
 			})
 		})

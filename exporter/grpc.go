@@ -145,7 +145,7 @@ func (s *grpcSender) refused(resp *http.Response, status string) *SendError {
 		e.Advice = s.credentialsAdvice()
 	}
 	if e.Retry {
-		e.After = min(details.RetryDelay, longestTold)
+		e.After = min(details.RetryDelay, longestAsked)
 	}
 	return e
 }

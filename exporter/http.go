@@ -8,28 +8,63 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/meshtrace/meshtrace/internal/otlpwire"
 )
 
-// httpSender speaks OTLP/HTTP with protobuf bodies.
-type httpSender struct{ *link }
+// httpSender speaks OTLP/HTTP with protobuf or JSON bodies.
+type httpSender struct {
+	*link
+	texts sync.Pool // of *[]byte, requests in JSON
+}
 
-const protobufType = "application/x-protobuf"
+const (
+	protobufType = "application/x-protobuf"
+	jsonType     = "application/json"
+)
 
-func (s *httpSender) Send(ctx context.Context, request []byte, _ int) (int, error) {
+func (s *httpSender) mediaType() string {
+	if s.speaks == HTTPJSON {
+		return jsonType
+	}
+	return protobufType
+}
+
+func (s *httpSender) Send(ctx context.Context, request []byte, spans int) (int, error) {
 	ctx, cancel := s.withTimeout(ctx)
 	defer cancel()
-	h := http.Header{"Content-Type": {protobufType}}
+	if s.speaks == HTTPJSON {
+		text, _ := s.texts.Get().(*[]byte)
+		if text == nil {
+			text = new([]byte)
+		}
+		defer s.texts.Put(text)
+		var err error
+		if *text, err = otlpwire.AppendJSON((*text)[:0], request); err != nil || len(*text) > s.requestBytes && spans > 1 {
+			return 0, tooLargeAsJSON(len(*text), err)
+		}
+		request = *text
+	}
+	h := http.Header{"Content-Type": {s.mediaType()}}
 	if s.compression == Gzip && len(request) > 0 {
 		h.Set("Content-Encoding", "gzip")
 	}
 	resp, answer, err := s.post(ctx, request, h, false)
 	if resp == nil {
-		return 0, s.unreachable(ctx, err, HTTPProtobuf)
+		return 0, s.unreachable(ctx, err, s.speaks)
 	}
 	return s.read(resp, answer, err)
+}
+
+// tooLargeAsJSON has a request sent in halves that is within its bound as protobuf and
+// not as JSON. It is no answer of the collector's.
+func tooLargeAsJSON(size int, err error) *SendError {
+	if err == nil {
+		err = fmt.Errorf("the request has %d bytes as JSON", size)
+	}
+	return &SendError{Status: http.StatusRequestEntityTooLarge, Code: "413", Err: err, ours: true}
 }
 
 // read makes the outcome of an answer; err is what ended the reading of its body.
@@ -49,10 +84,14 @@ func (s *httpSender) accepted(resp *http.Response, answer []byte, err error) (in
 		return 0, s.remark(fmt.Errorf("%s took the spans, but its answer could not be read: %w", s.target.name, clean(err)), "")
 	case kind == "text/html":
 		return 0, s.remark(fmt.Errorf("%s answers %d with a web page", s.target.name, resp.StatusCode), "is it a collector? See "+s.endpointName())
-	case kind != protobufType && kind != "":
+	case kind != s.mediaType() && kind != "":
 		return 0, nil // OTLP/HTTP wants the request's own type; others have nothing to tell us
 	}
-	rejected, message, err := otlpwire.ReadResponse(answer)
+	read := otlpwire.ReadResponse
+	if s.speaks == HTTPJSON {
+		read = otlpwire.ReadResponseJSON
+	}
+	rejected, message, err := read(answer)
 	if err != nil || rejected == 0 && message == "" {
 		return 0, nil
 	}
@@ -96,6 +135,8 @@ func (s *httpSender) refused(resp *http.Response, answer []byte) *SendError {
 		e.Advice = s.pathAdvice()
 	case status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusProxyAuthRequired:
 		e.Advice = s.credentialsAdvice()
+	case status == http.StatusUnsupportedMediaType && s.speaks == HTTPJSON:
+		e.Advice = s.protocolAdvice(HTTPProtobuf) + ": it does not take JSON"
 	case status == http.StatusRequestEntityTooLarge:
 		e.Advice = "smaller requests follow; Config.RequestBytes sets the size"
 	case status/100 == 3:
@@ -107,12 +148,17 @@ func (s *httpSender) refused(resp *http.Response, answer []byte) *SendError {
 // message is what an error's body says: a google.rpc.Status, or a line of text.
 func (s *httpSender) message(resp *http.Response, answer []byte) string {
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if kind == protobufType {
-		st, err := otlpwire.ReadStatus(answer)
-		if err != nil {
+	read := otlpwire.ReadStatus
+	if kind == jsonType {
+		read = otlpwire.ReadStatusJSON
+	}
+	if kind == protobufType || kind == jsonType {
+		if st, err := read(answer); err == nil {
+			return oneLine(st.Message, 120)
+		}
+		if kind == protobufType {
 			return ""
 		}
-		return oneLine(st.Message, 120)
 	}
 	if kind == "text/html" {
 		return ""
@@ -127,4 +173,4 @@ func saysHTTPS(answer []byte) bool {
 	return strings.Contains(a, "HTTPS server") || strings.Contains(a, "HTTPS port")
 }
 
-func (s *httpSender) probe(ctx context.Context) *SendError { return s.sniff(ctx, HTTPProtobuf) }
+func (s *httpSender) probe(ctx context.Context) *SendError { return s.sniff(ctx, s.speaks) }

@@ -95,6 +95,23 @@ func (q *queue) push(g *group, body []byte) bool {
 	return true
 }
 
+// room reports whether push would find room for a record of g with a body of n bytes.
+func (q *queue) room(g *group, n int) bool {
+	if q.maxSpans > 0 && q.unsettled >= q.maxSpans {
+		return false
+	}
+	need, known := int64(0), false
+	if i := len(q.segments) - 1; i < 0 || q.segments[i].full(n) {
+		need = int64(max(recordHeader+n, q.slabSize))
+	} else {
+		_, known = q.segments[i].find(g)
+	}
+	if !g.interned && !known {
+		need += int64(g.size)
+	}
+	return q.bytes+need <= q.maxBytes
+}
+
 // maxScan is up to how many groups a search is faster than a map.
 const maxScan = 8
 

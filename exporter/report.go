@@ -24,6 +24,9 @@ type reporter struct {
 	last   map[string]time.Time // of the last line, by kind
 	sick   bool                 // a failure was told and no success since
 	failed time.Time            // when the last one was
+
+	refused uint64 // spans, for good, since that failure
+	partial uint64 // spans, in accepted requests, since the last line about those
 }
 
 func newReporter(l *slog.Logger) *reporter {
@@ -64,26 +67,61 @@ func (r *reporter) may(kind string, now time.Time) bool {
 	return true
 }
 
-// outcome says what became of a request, where that is news.
-func (r *reporter) outcome(o outcome, to string) {
-	if o.err == nil {
+// outcome says what became of a request of n spans, where that is news.
+func (r *reporter) outcome(o outcome, n uint64, to string) {
+	switch {
+	case o.err == nil:
 		r.mu.Lock()
-		healed := r.sick
-		r.sick = false
+		healed, refused := r.sick, r.refused
+		r.sick, r.refused = false, 0
 		r.mu.Unlock()
 		if healed {
-			r.info(fmt.Sprintf("exporter: %s accepts spans again", to))
+			line := fmt.Sprintf("exporter: %s accepts spans again", to)
+			if refused > 0 {
+				line += fmt.Sprintf("; it refused %d", refused)
+			}
+			r.info(line)
 		}
+		return
+	case o.err.ours:
 		return
 	}
 	kind := o.err.kind
 	if kind == "" {
 		kind = o.err.Code
 	}
-	if !o.accepted() && !r.fails(kind, time.Now()) || o.accepted() && !r.may(kind, time.Now()) {
+	if o.accepted() {
+		r.partly(kind, o)
 		return
 	}
-	r.warn(o.err.line())
+	if !o.err.Retry && !o.panicked && !o.err.tooLarge() {
+		r.mu.Lock()
+		r.refused += n
+		r.mu.Unlock()
+	}
+	if r.fails(kind, time.Now()) {
+		r.warn(o.err.line())
+	}
+}
+
+// partly says that spans of an accepted request were refused, with how many in all
+// since the last such line.
+func (r *reporter) partly(kind string, o outcome) {
+	r.mu.Lock()
+	r.partial += o.rejected
+	r.mu.Unlock()
+	if !r.may(kind, time.Now()) {
+		return
+	}
+	r.mu.Lock()
+	n := r.partial
+	r.partial = 0
+	r.mu.Unlock()
+	line := o.err.line()
+	if n > o.rejected {
+		line = oneLine(line, maxLine-40) + fmt.Sprintf("; %d since the last such line", n)
+	}
+	r.warn(line)
 }
 
 // fails reports whether a line about a failure of this kind is due. One that names no
@@ -115,12 +153,17 @@ func (e *SendError) line() string {
 	return oneLine(line, max(80, maxLine-len(": ")-len(e.Advice))) + ": " + e.Advice
 }
 
-// loss notices when spans begin to be dropped and when that is over.
+// loss notices when spans begin to be dropped and when that is over. A loss is told
+// when it begins, once a minute while it lasts, and when it ends; one that begins within
+// a minute of the line before is told with the next.
 type loss struct {
 	active bool
-	from   uint64    // dropped before it began
-	seen   uint64    // dropped when last looked at
+	told   bool      // that it began
+	reason string    // of its first span
+	from   uint64    // dropped here before it began
+	seen   uint64    // dropped here when last looked at
 	at     time.Time // when that last changed
+	said   time.Time // the last line
 }
 
 const (
@@ -128,52 +171,60 @@ const (
 	lossOver = 5 * time.Second // without a dropped span
 )
 
-// begin notes that a span was dropped and reports whether that is news.
-func (l *loss) begin() bool {
+// begin notes that n spans were dropped, of total here since the start, and reports
+// whether that is news.
+func (l *loss) begin(reason string, n, total uint64) bool {
 	if l.active {
 		return false
 	}
-	l.active = true
-	l.at = time.Time{}
+	l.active, l.told, l.reason = true, false, reason
+	l.from, l.seen, l.at = total-n, total, time.Time{}
 	return true
 }
 
-// look returns the line that is due, "" for none. dropped are spans lost here, of total
-// since the start.
-func (l *loss) look(now time.Time, dropped map[string]uint64) string {
+// look returns the line that is due, "" for none; total is as in begin.
+func (l *loss) look(now time.Time, total uint64) string {
 	if !l.active {
 		return ""
 	}
-	total := sum(dropped) - dropped[DropShutdown]
-	if l.at.IsZero() {
-		l.at, l.seen = now, total
-		return "exporter: spans are being lost: " + lossReasons(dropped)
-	}
-	if total != l.seen {
+	if total != l.seen || l.at.IsZero() {
 		l.seen, l.at = total, now
-		return ""
 	}
-	if now.Sub(l.at) < lossOver {
+	due := l.said.IsZero() || now.Sub(l.said) >= quiet
+	over := now.Sub(l.at) >= lossOver
+	switch {
+	case over && (l.told || due):
+		return l.end(now, total)
+	case !due || over:
 		return ""
+	case !l.told:
+		l.told, l.said = true, now
+		return "exporter: spans are being lost: " + lossReason(l.reason)
 	}
-	return l.end()
+	l.said = now
+	n := total - l.from
+	return fmt.Sprintf("exporter: spans are being lost, %d so far: %s", n, lossReason(l.reason))
 }
 
 // end returns the line that tells the end of a loss, "" when there is none.
-func (l *loss) end() string {
-	if !l.active || l.at.IsZero() {
+func (l *loss) end(now time.Time, total uint64) string {
+	if !l.active {
 		return ""
 	}
-	n := l.seen - l.from
-	l.active, l.from = false, l.seen
-	return fmt.Sprintf("exporter: no more spans are lost; %d %s", n, plural(n, "was", "were"))
+	n := total - l.from
+	line := fmt.Sprintf("exporter: no more spans are lost; %d %s", n, plural(n, "was", "were"))
+	if !l.told {
+		line = fmt.Sprintf("exporter: %d %s lost: %s", n, plural(n, "span was", "spans were"), lossReason(l.reason))
+	}
+	l.active, l.said = false, now
+	return line
 }
 
-func lossReasons(dropped map[string]uint64) string {
-	switch {
-	case dropped[DropQueueFull] > 0:
+func lossReason(reason string) string {
+	switch reason {
+	case DropQueueFull:
 		return "the queue is full (Config.QueueBytes, OTEL_BSP_MAX_QUEUE_SIZE)"
-	case dropped[DropTooLarge] > 0:
+	case DropTooLarge:
 		return "one is larger than a request may be (Config.RequestBytes, or the collector's limit)"
 	}
 	return "reading or sending them panicked"

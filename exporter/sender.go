@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Sender carries requests to a collector. The Exporter has two of its own; another
@@ -64,6 +65,11 @@ func send(ctx context.Context, s Sender, request []byte, spans int) (o outcome) 
 		known := *se
 		known.Code = fmt.Sprint(se.Status)
 		se = &known
+	}
+	if se.After > longestTold && se.Advice == "" {
+		capped := *se
+		capped.Advice = fmt.Sprintf("it asks for no request for %v, of which %v are obeyed", se.After.Round(time.Second), longestTold)
+		se = &capped
 	}
 	o.err = se
 	return o

@@ -2,13 +2,11 @@ package exporter
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -33,17 +31,26 @@ type settings struct {
 	target   target
 	protocol Protocol // Auto: to be asked for
 	assumed  bool     // plaintext or TLS was taken for want of a scheme
-	http     target   // of OTLP/HTTP, while the protocol is Auto
+	file     string   // written in place of sending
+
+	// While the protocol is Auto:
+	hint       Protocol // which is asked for first, by port and path; Auto: no idea
+	http, grpc target
 
 	headers     http.Header
+	headerFunc  func(context.Context) (map[string]string, error)
 	tls         *tls.Config
+	roots       *watched[*x509.CertPool] // nil: those of tls
 	client      *http.Client
+	proxies     *proxies
+	dial        dialer
 	compression Compression
 	timeout     time.Duration // 0: none
 
 	queueBytes   int64
 	queueSpans   int // 0: no bound
 	full         Full
+	block        time.Duration
 	delay        time.Duration
 	requestBytes int
 	requestSpans int // 0: no bound
@@ -84,7 +91,7 @@ func lookup[T comparable](names []string, parse func(name string) (T, bool), con
 // resolve reads the environment over a Config that was checked. What it cannot use
 // is among env.Problems.
 func (c *Config) resolve(env *otelenv.Reader) *settings {
-	s := &settings{client: c.Client, full: c.Full}
+	s := &settings{client: c.Client, full: c.Full, dial: c.dial}
 	if c.Sender == nil {
 		s.transport(c, env)
 	} else {
@@ -95,6 +102,10 @@ func (c *Config) resolve(env *otelenv.Reader) *settings {
 	s.note("QueueBytes", source(c.QueueBytes != 0), s.queueBytes)
 	s.queueSpans = s.spans(env, "QueueSpans", "OTEL_BSP_MAX_QUEUE_SIZE")
 	s.note("Full", source(c.Full != 0), c.Full)
+	if s.full == Block {
+		s.block = cmp.Or(c.Block, defaultBlock)
+		s.note("Block", source(c.Block != 0), s.block)
+	}
 
 	var from string
 	s.delay, from = lookup([]string{"OTEL_BSP_SCHEDULE_DELAY"}, func(n string) (time.Duration, bool) {
@@ -129,19 +140,23 @@ func (s *settings) spans(env *otelenv.Reader, name, variable string) int {
 // transport settles Endpoint to Timeout.
 func (s *settings) transport(c *Config, env *otelenv.Reader) {
 	s.protocol, s.protocolFrom = lookup(both("PROTOCOL"), func(n string) (Protocol, bool) {
-		v, ok := env.Enum(n, "grpc", "http/protobuf")
+		v, ok := env.Enum(n, "grpc", "http/protobuf", "http/json")
 		switch {
 		case !ok:
 			return Auto, false
 		case v == "grpc":
 			return GRPC, true
+		case v == "http/json":
+			return HTTPJSON, true
 		}
 		return HTTPProtobuf, true
 	}, c.Protocol, Auto)
 
 	e := s.endpoint(c, env)
-	if s.protocol == Auto {
-		s.protocol = e.protocol()
+	if e.file != "" {
+		s.file, s.target.name = e.file, "file:"+e.file
+		s.note("Endpoint", s.endpointFrom, s.target.name)
+		return
 	}
 	s.setHeaders(c, env)
 	s.setTLS(c, env)
@@ -165,8 +180,12 @@ func (s *settings) transport(c *Config, env *otelenv.Reader) {
 	exact := s.endpointFrom == envSignal+"ENDPOINT"
 	s.target = e.resolve(s.protocol, plaintext, exact)
 	if s.protocol == Auto {
-		s.target = e.resolve(GRPC, plaintext, exact)
+		s.hint = e.protocol()
+		s.grpc = e.resolve(GRPC, plaintext, exact)
 		s.http = e.resolve(HTTPProtobuf, plaintext, exact)
+		if s.target = s.grpc; s.hint == HTTPProtobuf {
+			s.target = s.http
+		}
 	}
 
 	scheme := s.target.url.Scheme + "://"
@@ -174,13 +193,20 @@ func (s *settings) transport(c *Config, env *otelenv.Reader) {
 		scheme = ""
 	}
 	s.note("Endpoint", s.endpointFrom, scheme+s.target.name)
-	s.note("Protocol", s.protocolFrom, s.protocol)
+	if s.hint != Auto {
+		s.note("Protocol", s.protocolFrom, fmt.Sprintf("auto, %v first", s.hint))
+	} else {
+		s.note("Protocol", s.protocolFrom, s.protocol)
+	}
 	names := make([]string, 0, len(s.headers))
 	for k := range s.headers {
 		names = append(names, k+"=…")
 	}
 	slices.Sort(names)
 	s.note("Headers", s.headersFrom, strings.Join(names, ", "))
+	if s.headerFunc = c.HeaderFunc; s.headerFunc != nil {
+		s.note("HeaderFunc", fromConfig, "set")
+	}
 	switch {
 	case c.Client != nil:
 		s.note("Client", fromConfig, fmt.Sprintf("%T", c.Client.Transport))
@@ -188,6 +214,12 @@ func (s *settings) transport(c *Config, env *otelenv.Reader) {
 		s.note("TLS", s.tlsFrom, "off")
 	default:
 		s.note("TLS", s.tlsFrom, "on")
+	}
+	if c.Client == nil {
+		s.proxies = readProxies(env)
+		if proxy, from := s.proxies.of(s.target, s.protocol); proxy != nil {
+			s.note("Proxy", from, proxy.Scheme+"://"+proxy.Host)
+		}
 	}
 
 	var from string
@@ -255,52 +287,39 @@ func (s *settings) setHeaders(c *Config, env *otelenv.Reader) {
 	s.headersFrom = source(len(c.Headers) > 0)
 }
 
-// maxPEM bounds the files that variables name.
-const maxPEM = 4 << 20
-
-var (
-	errPEMSize = errors.New("larger than 4 MiB")
-	errPEMNone = errors.New("no certificate in it")
-)
-
 // setTLS adds what variables say to Config.TLS; s.tls stays nil when neither says anything.
 func (s *settings) setTLS(c *Config, env *otelenv.Reader) {
 	s.tlsFrom = fromDefault
 	if c.TLS != nil {
 		s.tls, s.tlsFrom = c.TLS.Clone(), fromConfig
 	}
-	s.addFile(env, "CERTIFICATE", "a PEM file of certificates", func(pem []byte, _ string) error {
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return errPEMNone
+	s.addFile(env, "CERTIFICATE", "a PEM file of certificates", func(path, _ string) error {
+		pool, err := watch(readPool, path)
+		if err == nil {
+			s.roots = pool
 		}
-		s.tls.RootCAs = pool
-		return nil
+		return err
 	})
-	s.addFile(env, "CLIENT_CERTIFICATE", "a PEM file of certificates, with the key's file in _CLIENT_KEY", func(pem []byte, name string) error {
+	s.addFile(env, "CLIENT_CERTIFICATE", "a PEM file of certificates, with the key's file in _CLIENT_KEY", func(path, name string) error {
 		keyName := strings.TrimSuffix(name, "CERTIFICATE") + "KEY"
-		path, ok := env.String(keyName)
+		key, ok := env.String(keyName)
 		if !ok && strings.HasPrefix(name, envSignal) {
-			path, ok = env.String(envPrefix + "CLIENT_KEY")
+			key, ok = env.String(envPrefix + "CLIENT_KEY")
 		}
 		if !ok {
 			return fmt.Errorf("%s is not set", keyName)
 		}
-		key, err := readFile(path)
+		pair, err := watch(readPair, path, key)
 		if err != nil {
 			return err
 		}
-		pair, err := tls.X509KeyPair(pem, key)
-		if err != nil {
-			return err
-		}
-		s.tls.Certificates = []tls.Certificate{pair}
+		s.tls.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.get(), nil }
 		return nil
 	})
 }
 
 // addFile hands the file that a variable names to use.
-func (s *settings) addFile(env *otelenv.Reader, name, allowed string, use func(pem []byte, variable string) error) {
+func (s *settings) addFile(env *otelenv.Reader, name, allowed string, use func(path, variable string) error) {
 	for _, n := range both(name) {
 		path, ok := env.String(n)
 		if !ok {
@@ -310,31 +329,56 @@ func (s *settings) addFile(env *otelenv.Reader, name, allowed string, use func(p
 			env.Reject(n, path, "nothing beside Config.Client, whose Transport has TLS of its own")
 			continue
 		}
-		pem, err := readFile(path)
-		if err == nil {
-			had := s.tls
-			if s.tls == nil {
-				s.tls = &tls.Config{}
-			}
-			if err = use(pem, n); err == nil {
-				s.tlsFrom = n
-				return
-			}
-			s.tls = had
+		had := s.tls
+		if s.tls == nil {
+			s.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 		}
+		err := use(path, n)
+		if err == nil {
+			s.tlsFrom = n
+			return
+		}
+		s.tls = had
 		env.Reject(n, path, allowed+" ("+oneLine(err.Error(), 160)+")")
 	}
 }
 
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
+// line says where spans go, how, what else is set, and by whom.
+func (s *settings) line(to Sender) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "exporter: spans go to %s", s.name())
+	for _, v := range s.list {
+		if v.Name == "Endpoint" {
+			fmt.Fprintf(&b, " (%s)", v.Source)
+			if l, ok := to.(speaker); ok {
+				fmt.Fprintf(&b, " as %s", l.spoken())
+			}
+		}
+		if v.Name != "Endpoint" && v.Name != "Sender" && v.Source != fromDefault {
+			fmt.Fprintf(&b, ", %s %s (%s)", v.Name, v.Value, v.Source)
+		}
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
-	if err == nil && len(b) > maxPEM {
-		err = errPEMSize
-	}
-	return b, err
+	return oneLine(b.String(), maxLine)
 }
+
+// speaker is a Sender that can say how it sends.
+type speaker interface{ spoken() string }
+
+func (l *link) spoken() string {
+	name := l.speaks.String()
+	if l.target.url.Scheme == "http" && l.target.unix == "" {
+		name += " in plaintext"
+	}
+	return name
+}
+
+func (s *askingSender) spoken() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l, ok := s.chosen.(speaker); ok {
+		return l.spoken()
+	}
+	return "what it speaks"
+}
+
+func (s *lineSender) spoken() string { return "OTLP/JSON lines" }

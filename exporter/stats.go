@@ -1,5 +1,7 @@
 package exporter
 
+import "encoding/json"
+
 // Stats is one consistent snapshot of the accounts; see the package documentation.
 // Its maps are the caller's.
 type Stats struct {
@@ -20,6 +22,50 @@ type Stats struct {
 	Panics    uint64 // panics of a Logger's handler, a Sender or a span that were contained
 
 	LastError error // *SendError of the last request that failed or brought a remark; nil: none yet
+}
+
+// MarshalJSON writes the snapshot as one JSON object with names in snake_case, for
+// expvar and pages of a program's own:
+//
+//	expvar.Publish("spans", expvar.Func(func() any { return exp.Stats() }))
+//
+// "lost" is the sum of what was rejected and dropped, "last_error" a text or null.
+func (s Stats) MarshalJSON() ([]byte, error) {
+	var last *string
+	if s.LastError != nil {
+		text := oneLine(s.LastError.Error(), 400)
+		last = &text
+	}
+	return json.Marshal(struct {
+		Live       int64             `json:"live"`
+		Ended      uint64            `json:"ended"`
+		Recovered  uint64            `json:"recovered"`
+		Delivered  uint64            `json:"delivered"`
+		Rejected   map[string]uint64 `json:"rejected"`
+		Dropped    map[string]uint64 `json:"dropped"`
+		KeptMemory uint64            `json:"kept_memory"`
+		KeptDisk   uint64            `json:"kept_disk"`
+		Lost       uint64            `json:"lost"`
+		Balanced   bool              `json:"balanced"`
+		Repaired   uint64            `json:"repaired"`
+		Cut        uint64            `json:"cut"`
+		LostParts  uint64            `json:"lost_parts"`
+		Requests   uint64            `json:"requests"`
+		Retries    uint64            `json:"retries"`
+		Panics     uint64            `json:"panics"`
+		LastError  *string           `json:"last_error"`
+	}{
+		s.Live, s.Ended, s.Recovered, s.Delivered, orEmpty(s.Rejected), orEmpty(s.Dropped), s.Kept.Memory, s.Kept.Disk,
+		sum(s.Rejected) + sum(s.Dropped), s.Balanced(), s.Repaired, s.Cut, s.LostParts, s.Requests, s.Retries, s.Panics, last,
+	})
+}
+
+// orEmpty is m, as an object in JSON even where it is nil.
+func orEmpty(m map[string]uint64) map[string]uint64 {
+	if m == nil {
+		return map[string]uint64{}
+	}
+	return m
 }
 
 // Kept counts spans that are not settled, by where they are.
@@ -59,6 +105,9 @@ type accounts struct {
 	dropped   map[string]uint64
 	kept      uint64
 
+	submitted uint64            // spans that were in a request, however often
+	late      map[string]uint64 // of dropped, those
+
 	repaired, cut, lostParts, requests, retries uint64
 
 	lastError error
@@ -71,7 +120,7 @@ const maxCodes = 64
 const otherCodes = "other"
 
 func newAccounts() accounts {
-	return accounts{rejected: make(map[string]uint64), dropped: make(map[string]uint64)}
+	return accounts{rejected: make(map[string]uint64), dropped: make(map[string]uint64), late: make(map[string]uint64)}
 }
 
 // settle moves kept spans of one batch to where they went.
@@ -93,6 +142,15 @@ func (a *accounts) drop(n uint64, reason string) {
 	a.kept -= n
 	a.dropped[reason] += n
 }
+
+// dropLate is drop for spans that were in a request before.
+func (a *accounts) dropLate(n uint64, reason string) {
+	a.drop(n, reason)
+	a.late[reason] += n
+}
+
+// lostHere counts spans that were given up while the Exporter worked.
+func (a *accounts) lostHere() uint64 { return sum(a.dropped) - a.dropped[DropShutdown] }
 
 // lost is what a LossError counts.
 func (a *accounts) lost() uint64 { return sum(a.rejected) + sum(a.dropped) }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync"
@@ -41,6 +42,9 @@ type link struct {
 	target target
 	speaks Protocol
 	gzips  sync.Pool // of *zipped
+	proxy  *url.URL  // nil: none
+	named  string    // the variable that says so
+	fresh  *headerAsker
 
 	mu  sync.Mutex
 	way *way // for the next request
@@ -51,20 +55,29 @@ type link struct {
 }
 
 // newTransport returns the Sender for s.
-func newTransport(s *settings) Sender {
-	switch s.protocol {
-	case GRPC:
-		return &grpcSender{newLink(s, s.target, GRPC)}
-	case HTTPProtobuf:
-		return &httpSender{newLink(s, s.target, HTTPProtobuf)}
+func newTransport(s *settings, panicked func(doing string, v any)) Sender {
+	asker := &headerAsker{ask: s.headerFunc, panicked: panicked, turn: make(chan struct{}, 1)}
+	newLink := func(t target, p Protocol) *link {
+		l := &link{settings: s, target: t, speaks: p, fresh: asker}
+		if s.proxies != nil {
+			l.proxy, l.named = s.proxies.of(t, p)
+		}
+		l.way = l.newWay()
+		return l
 	}
-	return &askingSender{grpc: grpcSender{newLink(s, s.target, GRPC)}, http: httpSender{newLink(s, s.http, HTTPProtobuf)}}
-}
-
-func newLink(s *settings, t target, p Protocol) *link {
-	l := &link{settings: s, target: t, speaks: p}
-	l.way = l.newWay()
-	return l
+	switch {
+	case s.file != "":
+		return newFile(s)
+	case s.protocol == GRPC:
+		return &grpcSender{newLink(s.target, GRPC)}
+	case s.protocol != Auto:
+		return &httpSender{link: newLink(s.target, s.protocol)}
+	}
+	return &askingSender{
+		hint: s.hint,
+		grpc: grpcSender{newLink(s.grpc, GRPC)},
+		http: httpSender{link: newLink(s.http, HTTPProtobuf)},
+	}
 }
 
 // way is a client with connections of its own. A request that failed without an
@@ -200,7 +213,7 @@ func (l *link) transport(w *way) *http.Transport {
 	}
 	plaintext := l.target.url.Scheme == "http"
 	switch {
-	case p == HTTPProtobuf:
+	case p != GRPC:
 		t.Protocols.SetHTTP1(true)
 		t.Protocols.SetHTTP2(true)
 	case plaintext:
@@ -210,25 +223,45 @@ func (l *link) transport(w *way) *http.Transport {
 		t.Protocols.SetHTTP2(true)
 		t.DisableCompression = true
 	}
-	if l.target.unix == "" && (p == HTTPProtobuf || !plaintext) { // no proxy speaks HTTP/2 in plaintext
-		t.Proxy = http.ProxyFromEnvironment
+	if l.proxy != nil && !l.tunnels() {
+		t.Proxy = func(*http.Request) (*url.URL, error) { return l.proxy, nil }
 	}
 	return t
 }
 
+// tunnels reports whether connections go through the proxy by dial. Of HTTP/2 in
+// plaintext a proxy knows nothing, so net/http would speak HTTP/1 to it.
+func (l *link) tunnels() bool {
+	return l.proxy != nil && l.speaks == GRPC && l.target.url.Scheme == "http"
+}
+
+// tlsConfig is for the connections of one way: a changed file of roots holds from the
+// next way on, and a way that fails, as it does when its roots are old, is the last.
 func (l *link) tlsConfig() *tls.Config {
-	if l.tls == nil {
-		return &tls.Config{MinVersion: tls.VersionTLS12}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if l.tls != nil {
+		cfg = l.tls.Clone()
 	}
-	return l.tls.Clone()
+	if l.roots != nil {
+		cfg.RootCAs = l.roots.get()
+	}
+	return cfg
 }
 
 func (l *link) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
-	if l.target.unix != "" {
-		network, addr = "unix", l.target.unix
+	dial := l.settings.dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
 	}
-	return d.DialContext(ctx, network, addr)
+	switch {
+	case l.target.unix != "":
+		network, addr = "unix", l.target.unix
+	case l.tunnels():
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		return tunnel(ctx, dial, l.proxy, addr)
+	}
+	return dial(ctx, network, addr)
 }
 
 // Close closes all connections. It comes after the last Send.
@@ -273,6 +306,15 @@ func (l *link) post(ctx context.Context, message []byte, header http.Header, fra
 	req.ContentLength = int64(b.len())
 	for k, v := range l.headers {
 		req.Header[k] = v
+	}
+	if l.headerFunc != nil {
+		fresh, err := l.fresh.get(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		for k, v := range fresh {
+			req.Header[k] = v
+		}
 	}
 	for k, v := range header {
 		req.Header[k] = v
@@ -376,6 +418,9 @@ func (z *zipped) compress(b []byte) []byte {
 	return z.out.Bytes()
 }
 
+// longestAsked bounds what is noted of a delay that a collector asked for.
+const longestAsked = 200 * 365 * 24 * time.Hour
+
 // retryAfter reads a Retry-After header: seconds or an HTTP date. It is 0 when the header is
 // absent, unreadable or says that the time is past.
 func retryAfter(v string, now time.Time) time.Duration {
@@ -390,14 +435,14 @@ func retryAfter(v string, now time.Time) time.Duration {
 			digits = false
 			break
 		}
-		seconds = min(seconds*10+time.Duration(v[i]-'0'), longestTold/time.Second+1)
+		seconds = min(seconds*10+time.Duration(v[i]-'0'), longestAsked/time.Second)
 	}
 	if digits {
-		return min(seconds*time.Second, longestTold)
+		return seconds * time.Second
 	}
 	at, err := http.ParseTime(v)
 	if err != nil {
 		return 0
 	}
-	return max(0, min(at.Sub(now), longestTold))
+	return max(0, min(at.Sub(now), longestAsked))
 }

@@ -271,9 +271,21 @@ func (t *Tracing) processors(env *otelenv.Reader, cfg *Config) ([]sdktrace.SpanP
 		case "otlp":
 			e, err := exporter.New(cfg.Export)
 			if err != nil {
-				return nil, err
+				return nil, errors.Join(err, t.stop())
 			}
 			t.exporter = e
+			t.exporters = append(t.exporters, e)
+			list = append(list, e)
+		case "otlp/stdout":
+			lines := cfg.Export
+			lines.Sender = exporter.JSONLines(os.Stdout)
+			e, err := exporter.New(lines)
+			if err != nil {
+				return nil, errors.Join(err, t.stop())
+			}
+			if t.exporter == nil {
+				t.exporter = e
+			}
 			t.exporters = append(t.exporters, e)
 			list = append(list, e)
 		case "console":
@@ -293,9 +305,21 @@ func (t *Tracing) given(cfg *Config) []sdktrace.SpanProcessor {
 	return cfg.Processors
 }
 
-// exporterNames reads OTEL_TRACES_EXPORTER, a comma list of otlp, console and none.
+// stop shuts down exporters of a Setup that fails.
+func (t *Tracing) stop() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var errs []error
+	for _, e := range t.exporters {
+		errs = append(errs, e.Shutdown(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// exporterNames reads OTEL_TRACES_EXPORTER, a comma list of otlp, otlp/stdout, console
+// and none.
 func exporterNames(env *otelenv.Reader) (names []string, source string) {
-	const variable, allowed = "OTEL_TRACES_EXPORTER", "otlp, console, none, or a comma list of them"
+	const variable, allowed = "OTEL_TRACES_EXPORTER", "otlp, otlp/stdout, console, none, or a comma list of them"
 	v, ok := env.String(variable)
 	if !ok {
 		return []string{"otlp"}, "default"
@@ -303,7 +327,7 @@ func exporterNames(env *otelenv.Reader) (names []string, source string) {
 	seen := map[string]bool{}
 	for n := range strings.SplitSeq(v, ",") {
 		switch n = strings.ToLower(strings.TrimSpace(n)); n {
-		case "otlp", "console", "none":
+		case "otlp", "otlp/stdout", "console", "none":
 			if !seen[n] {
 				seen[n] = true
 				names = append(names, n)
