@@ -114,3 +114,16 @@ func ExampleSampler_ShouldSample() {
 	// true
 	// false
 }
+
+// An access log that keeps the same tenth of the requests as an Envoy's, whose
+// runtime_filter looks at the request id, too (RID-17).
+func ExampleFraction_Hit() {
+	logged := sampler.Of(10, sampler.Hundred)
+	for _, id := range []requestid.ID{"00000009-6f55-44ba-ad80-413f09f48a28", "0000000a-6f55-44ba-ad80-413f09f48a28"} {
+		n, ok := id.Number()
+		fmt.Println(n, ok && logged.Hit(n))
+	}
+	// Output:
+	// 9 true
+	// 10 false
+}

@@ -53,6 +53,7 @@ type answer struct {
 	decision string              // the counters that moved, joined with +; none
 	client   netip.Addr          // the address taken for the client's; invalid where nothing tells it
 	spans    []sdktrace.ReadOnlySpan
+	log      []string // lines of the access log
 }
 
 // attempt is a request as the upstream received it.
@@ -98,7 +99,7 @@ func send(c parity.Case, edits ...func(*middleware.Config)) (answer, error) {
 		return answer{}, err
 	}
 	defer up.close()
-	g := &gateway{config: c.Config, tracing: tracing, second: second}
+	g := &gateway{config: c.Config, tracing: tracing, second: second, log: &accessLog{config: c.Config}}
 	g.idle = sync.NewCond(&g.mu)
 	addr, stop, err := g.start(c, up)
 	if err != nil {
@@ -111,6 +112,7 @@ func send(c parity.Case, edits ...func(*middleware.Config)) (answer, error) {
 			return answer{}, fmt.Errorf("an earlier request: %w", err)
 		}
 		g.wait()
+		g.log.take()
 		up.reset()
 		recorder.Reset()
 	}
@@ -125,6 +127,7 @@ func send(c parity.Case, edits ...func(*middleware.Config)) (answer, error) {
 	a.attempts = up.received()
 	a.spans = ended(recorder)
 	a.client = g.client
+	a.log = g.log.take()
 	return a, a.checkClient()
 }
 
@@ -387,6 +390,7 @@ type gateway struct {
 	config  parity.Proxy
 	tracing *middleware.Tracing
 	second  *middleware.Tracing // with the same settings, to ask for the client's address
+	log     *accessLog
 
 	mu      sync.Mutex
 	active  int // requests in the handler
@@ -453,7 +457,7 @@ func (g *gateway) start(c parity.Case, up *upstream) (addr string, stop func(), 
 		ErrorHandler:  localReply,
 		ErrorLog:      slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
-	traced := g.tracing.Handler(g.filters(proxy))
+	traced := g.tracing.Handler(g.log.around(g.filters(proxy)))
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			g.enter(r)
