@@ -4,11 +4,11 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
-	"reflect"
 
 	otelprop "go.opentelemetry.io/otel/propagation"
 
 	"github.com/meshtrace/meshtrace/internal/failure"
+	"github.com/meshtrace/meshtrace/internal/headers"
 	"github.com/meshtrace/meshtrace/internal/reqctx"
 	"github.com/meshtrace/meshtrace/internal/respwriter"
 	"github.com/meshtrace/meshtrace/internal/semconv"
@@ -43,7 +43,7 @@ type httpCall struct {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if outer := reqctx.From(r.Context()); outer != nil && outer.Served && sameHeaders(outer.Carrier, r.Header) {
+	if outer := reqctx.From(r.Context()); outer != nil && outer.Served && headers.Same(outer.Carrier, otelprop.HeaderCarrier(r.Header)) {
 		h.next.ServeHTTP(w, r) // wrapped twice: one span a request
 		return
 	}
@@ -256,12 +256,6 @@ func (c *serverCall) describe(a *attrs, r *http.Request) {
 	if ua := r.UserAgent(); ua != "" {
 		a.add(semconv.UserAgentOriginal.String(semconv.Cut(ua, maxAgent)))
 	}
-}
-
-// sameHeaders tells whether c is the carrier over h itself.
-func sameHeaders(c otelprop.TextMapCarrier, h http.Header) bool {
-	hc, ok := c.(otelprop.HeaderCarrier)
-	return ok && h != nil && reflect.ValueOf(hc).Pointer() == reflect.ValueOf(h).Pointer()
 }
 
 // peer returns the address of a RemoteAddr "ip:port"; invalid for another form,

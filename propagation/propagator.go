@@ -208,10 +208,15 @@ func (p *Propagator) Fields() []string { return slices.Clone(p.fields) }
 // carrier holds nothing ctx is returned as it is.
 //
 // The middleware of this module does not use Extract; it is for this Propagator
-// inside other instrumentation. Called inside of a request that is served already
-// it starts the state of a new one, which has from the old what carrier does not
-// say: ids, force-trace and sampling state, but neither decision nor server span.
+// inside other instrumentation. Where the middleware serves the very request that
+// carrier is of, ctx has all of it and more, and is returned as it is. Called inside of
+// a request that is served already, with other headers, it starts the state of a new
+// one, which has from the old what carrier does not say: ids, force-trace and sampling
+// state, but neither decision nor server span.
 func (p *Propagator) Extract(ctx context.Context, carrier otelprop.TextMapCarrier) context.Context {
+	if s := reqctx.From(ctx); s != nil && s.Served && headers.Same(s.Carrier, carrier) {
+		return ctx
+	}
 	var x Extraction
 	p.read(&x, carrier)
 	if x.Baggage.Len() > 0 {

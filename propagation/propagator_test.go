@@ -347,3 +347,18 @@ func TestPropagatorAllocs(t *testing.T) {
 		}
 	}
 }
+
+// TestExtractServed: the headers of a request that the middleware serves were read, and
+// a second reader of the same ones does not hide its state and its span.
+func TestExtractServed(t *testing.T) {
+	p := RequestID()
+	h := otelprop.HeaderCarrier{"X-Request-Id": {"125a4afb-6f55-44ba-ad80-413f09f48a28"}}
+	served := &reqctx.State{Context: t.Context(), RequestID: "decided", Served: true, Carrier: h}
+	if got := p.Extract(served, h); got != context.Context(served) {
+		t.Errorf("Extract of the served request = %v, want the context unchanged", got)
+	}
+	other := otelprop.HeaderCarrier{"X-Request-Id": h["X-Request-Id"]}
+	if got := reqctx.From(p.Extract(served, other)); got == served || got.RequestID != h.Get("x-request-id") {
+		t.Errorf("Extract of other headers = %+v, want a state of their own", got)
+	}
+}

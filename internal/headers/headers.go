@@ -1,6 +1,7 @@
 package headers
 
 import (
+	"reflect"
 	"strings"
 
 	otelprop "go.opentelemetry.io/otel/propagation"
@@ -44,6 +45,13 @@ func (s *Source) Reset(c otelprop.TextMapCarrier) {
 	} else {
 		s.carrier = c
 	}
+}
+
+// Same tells whether a and b are carriers over the very same http.Header.
+func Same(a, b otelprop.TextMapCarrier) bool {
+	x, ok := a.(otelprop.HeaderCarrier)
+	y, ok2 := b.(otelprop.HeaderCarrier)
+	return ok && ok2 && x != nil && reflect.ValueOf(x).Pointer() == reflect.ValueOf(y).Pointer()
 }
 
 // Lines returns all lines of h, in order. Carriers without ValuesGetter have one at
