@@ -136,12 +136,11 @@ type serverCall struct {
 	Call
 	origin  origin
 	carried reqctx.Span
-	ids     trace.SpanContext // carried's: of a request that is not traced, else the caller's
+	ids     trace.SpanContext // the parent's; of a request that is not traced its own
 }
 
-// carry returns a span of sc that records nothing.
-func (c *serverCall) carry(sc trace.SpanContext) trace.Span {
-	c.ids = sc
+// carry returns a span of c.ids that records nothing.
+func (c *serverCall) carry() trace.Span {
 	c.carried = reqctx.Carrying(&c.ids)
 	return &c.carried
 }
@@ -188,7 +187,26 @@ func (t *Tracing) StartServer(ctx context.Context, in Incoming) (context.Context
 	return ctx, &c.Call
 }
 
+// startServer is StartServer without the metrics. A server that has a goroutine for each
+// request, such as gRPC's, pays for a deep stack each time: what takes room on it returns
+// before the SDK is called.
 func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) context.Context {
+	t.admit(ctx, in, c)
+	s := &c.State
+	if c.decision.Traced && !s.Null {
+		return t.startTraced(in, c)
+	}
+	if s.Null {
+		c.ids = trace.SpanContext{} // W-6: a null span has none
+	} else {
+		c.ids = t.untracedContext(c.ids, s) // O-3
+	}
+	c.span = c.carry()
+	return s.WithSpan(c.span)
+}
+
+// admit reads the headers and fills in c but for the span. The parent is in c.ids.
+func (t *Tracing) admit(ctx context.Context, in *Incoming, c *serverCall) {
 	ext := t.propagator.Read(in.Carrier)
 	src := headers.NewSource(in.Carrier)
 	ids := src.IDs()
@@ -228,7 +246,10 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	s.Tracestate = ext.Tracestate
 	s.Forward = ext.Forward
 	s.ClientTraceID, s.HasClientTraceID, s.ForceTrace = ids.ClientTrace, ids.HasClientTrace, ids.Force
-	c.Call = Call{tracing: t, state: s, server: true, owned: true, method: in.Method, route: in.Route.Pattern, client: c.origin.client, rpc: strings.HasPrefix(in.Method, "/"), request: in.request}
+	call := &c.Call // its fields one by one: it is zero, and a copy takes room on the stack
+	call.tracing, call.state, call.server, call.owned = t, s, true, true
+	call.method, call.rpc, call.request = in.Method, strings.HasPrefix(in.Method, "/"), in.request
+	call.route, call.client = in.Route.Pattern, c.origin.client
 	c.kind = kindOr(in.Kind, trace.SpanKindServer)
 	if t.role == Gateway {
 		c.gateway = newProxied(in)
@@ -258,15 +279,10 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 		s.Context = baggage.ContextWithBaggage(ctx, ext.Baggage)
 	}
 
-	if !c.decision.Traced || s.Null {
-		ids := trace.SpanContext{} // W-6: a null span has none
-		if !s.Null {
-			ids = t.untracedContext(parent, s) // O-3
-		}
-		c.span = c.carry(ids)
-		return s.WithSpan(c.span)
+	c.ids = parent
+	if ext.Other.IsValid() {
+		in.Links = append(in.Links[:len(in.Links):len(in.Links)], trace.Link{SpanContext: ext.Other})
 	}
-	return t.startTraced(in, c, parent, ext.Other)
 }
 
 // decide settles the request id and the sampling decision and returns the id as
@@ -339,33 +355,46 @@ func (c *serverCall) judge(req *sampler.Request) {
 }
 
 // startTraced starts the SDK's span of a request and returns its context.
-func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.SpanContext) context.Context {
+func (t *Tracing) startTraced(in *Incoming, c *serverCall) context.Context {
 	s := &c.State
 	var ctx context.Context = s
 	switch {
-	case !parent.IsValid() || !parent.IsRemote():
+	case !c.ids.IsValid() || !c.ids.IsRemote():
 	case s.SpanID.IsValid(): // B-11
-		ctx = s.WithSpan(&sharedParent{untracedSpan{sc: parent.WithSpanID(s.B3Parent)}, s.SpanID})
+		ctx = s.WithSpan(&sharedParent{untracedSpan{sc: c.ids.WithSpanID(s.B3Parent)}, s.SpanID})
 	default:
-		ctx = s.WithSpan(c.carry(parent))
+		ctx = s.WithSpan(c.carry())
 	}
-	name := in.Name
+	c.name = in.Name
 	switch {
-	case name != "":
+	case c.name != "":
 	case c.gateway != nil:
-		name = t.defaultName(&c.gateway.request)
+		c.name = t.defaultName(&c.gateway.request)
 	default:
-		name = in.Method
+		c.name = in.Method
 	}
 	opts := startKind[c.kind]
-	if len(in.Links) > 0 || other.IsValid() {
-		links := in.Links
-		if other.IsValid() {
-			links = append(links[:len(links):len(links)], trace.Link{SpanContext: other})
-		}
-		opts = append(opts[:len(opts):len(opts)], trace.WithLinks(links...))
+	if len(in.Links) > 0 {
+		opts = append(opts[:len(opts):len(opts)], trace.WithLinks(in.Links...))
 	}
-	attrs := t.attrs()
+	attrs := t.arrival(in, c)
+	if !t.ours {
+		// The caller's sampler may want them.
+		opts = append(opts[:len(opts):len(opts)], trace.WithAttributes(c.edited(attrs)...))
+		ctx, c.span = t.tracer.Start(ctx, c.name, opts...)
+		attrs.put()
+	} else {
+		ctx, c.span = t.tracer.Start(ctx, c.name, opts...)
+		c.put(attrs)
+	}
+	c.rename(&in.Route)
+	s.Span = c.span
+	return ctx
+}
+
+// arrival returns what a request's span says from the start.
+func (t *Tracing) arrival(in *Incoming, c *serverCall) *attrs {
+	s, attrs := &c.State, t.attrs()
 	attrs.add(in.Attributes...)
 	if s.RequestID != "" {
 		attrs.add(semconv.EnvoyRequestID.String(s.RequestID))
@@ -383,19 +412,7 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, parent, other trace.S
 	if len(t.requestHeaders) > 0 {
 		attrs.capture(t.requestHeaders, in.Carrier, c.rpc)
 	}
-	c.name = name
-	if !t.ours {
-		// The caller's sampler may want them.
-		opts = append(opts[:len(opts):len(opts)], trace.WithAttributes(c.edited(attrs)...))
-		ctx, c.span = t.tracer.Start(ctx, name, opts...)
-		attrs.put()
-	} else {
-		ctx, c.span = t.tracer.Start(ctx, name, opts...)
-		c.put(attrs)
-	}
-	c.rename(&in.Route)
-	s.Span = c.span
-	return ctx
+	return attrs
 }
 
 // rename gives the span the name that a decorator or a gateway's peer has for it. The

@@ -46,9 +46,15 @@ func (s *Sampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingR
 			return res
 		}
 	}
+	return s.shouldSample(&p, parent, state)
+}
+
+// shouldSample decides about a span for which nobody did. It is apart because it takes
+// room on the stack, and most spans have a decision.
+func (s *Sampler) shouldSample(p *sdktrace.SamplingParameters, parent trace.SpanContext, state *reqctx.State) sdktrace.SamplingResult {
 	r := Request{Parent: parent, Trace: p.TraceID}
-	s.describe(&r, &p, state)
-	v := s.decide(&r, &p)
+	s.describe(&r, p, state)
+	v := s.decide(&r, p)
 	s.Count(v.Decision)
 	d := v.Decision
 	if state != nil && !state.SetDecision(reqctx.Decision{

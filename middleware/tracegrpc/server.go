@@ -36,9 +36,15 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	}()
 	resp, err = handler(ctx, req)
 	returned = true
-	call.End(outcome(err))
+	end(call, err)
 	return resp, err
 }
+
+// end ends a call. It is apart, as describe is, because each call has a goroutine and
+// its stack, and the handler stands on what is kept here.
+//
+//go:noinline
+func end(call *middleware.Call, err error) { call.End(outcome(err)) }
 
 func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	m := unregistered
@@ -106,22 +112,29 @@ func (s *server) start(ctx context.Context, full string, m *method) (context.Con
 		Attributes: m.attrs,
 	})
 	if call.Span().IsRecording() {
-		attrs := make([]attribute.KeyValue, 0, 5)
-		host, asked := splitHostPort(in.Get(authority))
-		attrs = appendServer(attrs, host, asked)
-		if addr.IsValid() {
-			attrs = append(attrs, semconv.NetworkPeerAddress.String(addr.String()), semconv.NetworkPeerPort.Int(port))
-		}
-		if n := previousAttempts(in); n > 0 {
-			attrs = append(attrs, semconv.PreviousAttempts.Int(n))
-		}
-		call.SetAttributes(attrs...)
+		describe(call, in, addr, port)
 	}
 	if id, ok := call.ResponseID(); ok && sendable(requestIDKey, string(id)) {
 		// It fails only where there is no stream to set headers on.
 		_ = grpc.SetHeader(ctx, metadata.MD{requestIDKey: {string(id)}})
 	}
 	return ctx, call
+}
+
+// describe puts on the span what the call says of itself.
+//
+//go:noinline
+func describe(call *middleware.Call, in incoming, addr netip.Addr, port int) {
+	attrs := make([]attribute.KeyValue, 0, 5)
+	host, asked := splitHostPort(in.Get(authority))
+	attrs = appendServer(attrs, host, asked)
+	if addr.IsValid() {
+		attrs = append(attrs, semconv.NetworkPeerAddress.String(addr.String()), semconv.NetworkPeerPort.Int(port))
+	}
+	if n := previousAttempts(in); n > 0 {
+		attrs = append(attrs, semconv.PreviousAttempts.Int(n))
+	}
+	call.SetAttributes(attrs...)
 }
 
 // requestIDKey is x-request-id as a key of metadata.
