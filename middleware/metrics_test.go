@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/meshtrace/meshtrace/exporter"
 	"github.com/meshtrace/meshtrace/internal/metertest"
 	"github.com/meshtrace/meshtrace/middleware"
 	"github.com/meshtrace/meshtrace/span"
@@ -263,4 +264,24 @@ func heap() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// TestMetricsOfExporter: the exporter measures by the same provider.
+func TestMetricsOfExporter(t *testing.T) {
+	meters := metertest.New()
+	tracing, err := middleware.Setup(t.Context(), middleware.Config{
+		MeterProvider: meters, Getenv: environment(nil), Logger: slog.New(slog.DiscardHandler),
+		Export: exporter.Config{Sender: acceptAll{}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracing.Shutdown(context.Background())
+	found := false
+	for name := range meters.Units() {
+		found = found || strings.HasPrefix(name, "otel.sdk.")
+	}
+	if !found {
+		t.Errorf("instruments are %v, want the exporter's otel.sdk.* among them", meters.Units())
+	}
 }

@@ -126,6 +126,9 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	if cfg.Export.Logger == nil {
 		cfg.Export.Logger = cfg.Logger
 	}
+	if cfg.Export.MeterProvider == nil {
+		cfg.Export.MeterProvider = cfg.MeterProvider
+	}
 	cfg.Logger, cfg.Export.Logger = logLevel(env, cfg.Logger, cfg.Export.Logger)
 	useErr := cfg.oneUse()
 	t := &Tracing{
