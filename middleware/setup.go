@@ -116,6 +116,9 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	if cfg.Getenv == nil {
 		cfg.Getenv = os.Getenv
 	}
+	if cfg.Export.MeterProvider == nil {
+		cfg.Export.MeterProvider = cfg.MeterProvider
+	}
 	if cfg.Export.Getenv == nil {
 		cfg.Export.Getenv = cfg.Getenv
 	}
