@@ -23,7 +23,8 @@ import (
 // every request is a stranger's, its trace is not continued but linked, its request
 // id is replaced, and it can force no trace.
 //
-// What a stranger's request loses is what Envoy removes: ED-6, ED-9 and ED-10.
+// What a stranger's request loses is what Envoy removes: ED-6, ED-9 and ED-10; and in a
+// gateway the trace headers and baggage that do not enter.
 type Edge struct {
 	// Internal are the addresses that count as inside (ED-3, ED-5); nil is nobody.
 	// Private addresses are not inside by themselves.
@@ -131,6 +132,8 @@ type origin struct {
 func (o origin) stranger() bool { return !o.internal }
 
 var forwardedFor = headers.Name{Canonical: "X-Forwarded-For", Lower: "x-forwarded-for"}
+
+const forwardedProto = "X-Forwarded-Proto"
 
 // maxForwarded bounds in bytes what is looked at of x-forwarded-for. Envoy limits
 // all headers together; an address list of this size is nobody's.
@@ -282,9 +285,12 @@ func (e *Edge) receive(ext *propagation.Extraction) {
 	ext.Baggage = e.filter(ext.Baggage)
 }
 
+// allBaggage tells whether any key may enter.
+func (e *Edge) allBaggage() bool { return len(e.Baggage) == 1 && e.Baggage[0] == "*" }
+
 // filter returns the members of b that may enter.
 func (e *Edge) filter(b baggage.Baggage) baggage.Baggage {
-	if b.Len() == 0 || (len(e.Baggage) == 1 && e.Baggage[0] == "*") {
+	if b.Len() == 0 || e.allBaggage() {
 		return b
 	}
 	for _, m := range b.Members() {
@@ -301,8 +307,9 @@ func (c *serverCall) edits() bool {
 }
 
 // edit returns the headers of h that go on, as Envoy passes them on: O-5, ED-6 to
-// ED-10, ED-13. h is not changed; without anything to change it is what comes back.
-func (c *serverCall) edit(h http.Header) http.Header {
+// ED-10, ED-13. tls tells how h came. h is not changed; without anything to change it is
+// what comes back.
+func (c *serverCall) edit(h http.Header, tls bool) http.Header {
 	e := headerEdit{from: h}
 	t, o := c.tracing, c.origin
 	names := t.names
@@ -323,13 +330,48 @@ func (c *serverCall) edit(h http.Header) http.Header {
 		}
 	}
 	if t.role == Gateway {
-		c.editGateway(&e)
+		if t.edge != nil && o.stranger() {
+			c.removeForeign(&e)
+		}
+		c.editGateway(&e, tls)
 	}
 	return e.result()
 }
 
+// foreignTrace are the headers by which a stranger's trace would go on, and foreignItems
+// how the names of those begin that carry its baggage one by one.
+var (
+	foreignTrace = propagation.Headers(propagation.TraceContext, propagation.B3, propagation.B3Multi,
+		propagation.OTSpanContext, propagation.OTTrace, propagation.Jaeger)
+	foreignItems = []string{"Ot-Baggage-", "Uberctx-"}
+)
+
+// removeForeign removes what Edge.Context and Edge.Baggage keep out from the headers that
+// a gateway passes on.
+func (c *serverCall) removeForeign(e *headerEdit) {
+	edge := c.tracing.edge
+	if edge.Context != Continue {
+		e.remove(foreignTrace...)
+	}
+	if edge.allBaggage() {
+		return
+	}
+	for name := range e.result() {
+		for _, prefix := range foreignItems {
+			if strings.HasPrefix(name, prefix) {
+				e.remove(name)
+			}
+		}
+	}
+	if b := baggage.FromContext(c.State.Context); b.Len() > 0 {
+		e.set("Baggage", b.String())
+	} else {
+		e.remove("Baggage")
+	}
+}
+
 // editGateway edits what only a proxy writes.
-func (c *serverCall) editGateway(e *headerEdit) {
+func (c *serverCall) editGateway(e *headerEdit, tls bool) {
 	t := c.tracing
 	if id := string(c.Call.RequestID()); id != "" {
 		e.set(requestid.Header, id) // RID-1 to RID-5, with the digit of the decision
@@ -346,6 +388,7 @@ func (c *serverCall) editGateway(e *headerEdit) {
 	}
 	c.editOperation(e)
 	c.editForwardedFor(e)
+	c.editForwardedProto(e, tls)
 	if t.proxy.AddUserAgent { // ED-13
 		e.set(t.names.downstreamCluster.Canonical, t.proxy.Cluster)
 		if ua := e.get("User-Agent"); len(ua) == 0 || ua[0] == "" {
@@ -355,6 +398,21 @@ func (c *serverCall) editGateway(e *headerEdit) {
 			e.set(t.names.downstreamNode.Canonical, t.proxy.Node)
 		}
 	}
+}
+
+// editForwardedProto tells the next hop the scheme of the connection, unless a proxy in
+// front did. Where the client's address is the peer's, only a trusted one is believed.
+func (c *serverCall) editForwardedProto(e *headerEdit, tls bool) {
+	edge := c.tracing.edge
+	lines := e.get(forwardedProto)
+	if len(lines) > 0 && (edge == nil || edge.Inner || edge.Hops > 0 || within(edge.Proxies, c.State.Peer)) {
+		return
+	}
+	scheme := "http"
+	if tls {
+		scheme = "https"
+	}
+	e.set(forwardedProto, scheme)
 }
 
 // editForwardedFor joins the lines of x-forwarded-for (O-4) and adds the peer (ED-8).
@@ -433,6 +491,10 @@ func (e *headerEdit) remove(names ...string) {
 	}
 }
 
+// unnamed are headers that Connection takes nothing from: those that net/http looks
+// after, and those that say where a request comes from.
+var unnamed = []string{"Connection", "Upgrade", "Te", "X-Forwarded-For", "X-Forwarded-Host", forwardedProto}
+
 // withoutConnection returns h without the headers that its Connection lines name, as
 // RFC 9110 section 7.6.1 asks of whoever passes a request on (O-5), and whether that
 // is a copy. h is not changed.
@@ -441,7 +503,7 @@ func withoutConnection(h http.Header) (http.Header, bool) {
 	for _, line := range h["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
 			name = textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t"))
-			if _, ok := h[name]; !ok || name == "Connection" || name == "Upgrade" || name == "Te" {
+			if _, ok := h[name]; !ok || slices.Contains(unnamed, name) {
 				continue
 			}
 			if copied == nil {

@@ -20,6 +20,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/meshtrace/meshtrace/propagation"
 	"github.com/meshtrace/meshtrace/requestid"
 	"github.com/meshtrace/meshtrace/sampler"
 )
@@ -208,6 +209,15 @@ func TestGatewayHeaders(t *testing.T) {
 			map[string]string{"User-Agent": "x", "X-Envoy-Downstream-Service-Cluster": "mesh-1", "X-Envoy-Downstream-Service-Node": "n"}},
 		{"O-5", Config{}, "192.0.2.5", http.Header{"Connection": {"close, x-request-id, traceparent"}, "X-Request-Id": {strangersID}, "Traceparent": {strangersTrace}},
 			map[string]string{"Traceparent": ""}},
+		{"O-5 but not where it comes from", Config{Edge: &Edge{Hops: 1}}, "192.0.2.5", http.Header{"Connection": {"x-forwarded-for, X-Forwarded-Proto"}, "X-Forwarded-For": {"203.0.113.1"}, "X-Forwarded-Proto": {"https"}},
+			map[string]string{"X-Forwarded-For": "203.0.113.1,192.0.2.5", "X-Forwarded-Proto": "https", "X-Envoy-External-Address": "203.0.113.1"}},
+		{"scheme of the connection", Config{}, "192.0.2.5", http.Header{}, map[string]string{"X-Forwarded-Proto": "http"}},
+		{"scheme from a proxy in front", Config{}, "192.0.2.5", http.Header{"X-Forwarded-Proto": {"https"}}, map[string]string{"X-Forwarded-Proto": "https"}},
+		{"scheme, O-4", Config{}, "192.0.2.5", http.Header{"X-Forwarded-Proto": {"https", "http"}}, map[string]string{"X-Forwarded-Proto": "https,http"}},
+		{"scheme that a stranger claims", Config{Edge: &Edge{}}, "192.0.2.5", http.Header{"X-Forwarded-Proto": {"https"}}, map[string]string{"X-Forwarded-Proto": "http"}},
+		{"scheme from an edge in front", Config{Edge: &Edge{Inner: true}}, "192.0.2.5", http.Header{"X-Forwarded-Proto": {"https"}}, map[string]string{"X-Forwarded-Proto": "https"}},
+		{"scheme from a trusted proxy", Config{Edge: &Edge{Proxies: lb}}, "198.51.100.1", http.Header{"X-Forwarded-Proto": {"https"}}, map[string]string{"X-Forwarded-Proto": "https"}},
+		{"scheme from no trusted proxy", Config{Edge: &Edge{Proxies: lb}}, "192.0.2.5", http.Header{"X-Forwarded-Proto": {"https"}}, map[string]string{"X-Forwarded-Proto": "http"}},
 		{"RID-12 digit", Config{}, "192.0.2.5", http.Header{"X-Request-Id": {strangersID}}, map[string]string{"X-Request-Id": "125a4afb-6f55-94ba-ad80-413f09f48a28"}},
 		{"O-4 one value", Config{}, "192.0.2.5", http.Header{"X-Client-Trace-Id": {"a", "", "b"}, "X-Envoy-Original-Path": {"/a", "/b"}},
 			map[string]string{"X-Client-Trace-Id": "a,b", "X-Envoy-Original-Path": "/a,/b"}},
@@ -385,6 +395,62 @@ func TestEdgeSpoof(t *testing.T) {
 		t.Errorf("%d of %d requests traced, want 1 to %d: the budget is %d a second", n, requests, most, budget)
 	}
 }
+
+// TestEdgePassesNothingForeign: nor does anything of theirs go through a gateway that
+// passes on the headers of a request, in whatever formats it reads and writes.
+func TestEdgePassesNothingForeign(t *testing.T) {
+	foreign := http.Header{
+		"Traceparent": {strangersTrace, strangersTrace}, "Tracestate": {"evil=1"}, "Baggage": {"evil=1,kept=2"},
+		"B3": {"463ac35c9f6413ad48485a3953bb6124-a2fb4a1d1a96d312-d"}, "X-B3-Traceid": {"463ac35c9f6413ad"}, "X-B3-Spanid": {"a2fb4a1d1a96d312"},
+		"X-B3-Parentspanid": {"a2fb4a1d1a96d312"}, "X-B3-Sampled": {"evil"}, "X-B3-Flags": {"evil"}, "X-Ot-Span-Context": {"evil"},
+		"Ot-Tracer-Traceid": {"463ac35c9f6413ad"}, "Ot-Tracer-Spanid": {"a2fb4a1d1a96d312"}, "Ot-Tracer-Sampled": {"evil"}, "Ot-Baggage-Evil": {"evil"},
+		"Uber-Trace-Id": {"463ac35c9f6413ad:a2fb4a1d1a96d312:0:1"}, "Jaeger-Debug-Id": {"evil"}, "Jaeger-Baggage": {"evil=1"}, "Uberctx-Evil": {"evil"},
+		"X-Envoy-Force-Trace": {"evil"}, "X-Envoy-Decorator-Operation": {"evil"}, "X-Envoy-Original-Path": {"/evil"},
+		"X-Request-Id": {"125a4afb-6f55-a4ba-ad80-413f09f48a28"},
+	}
+	strict := Envoy().Propagation
+	dual := WithZipkin(Envoy(), Zipkin{})
+	for _, tt := range []struct {
+		name        string
+		propagation propagation.Config
+		zipkin      *Zipkin
+		keep        []string
+		baggage     string
+	}{
+		{"W3C", propagation.Config{}, nil, nil, ""},
+		{"W3C with a key of baggage", propagation.Config{}, nil, []string{"kept"}, "kept=2"},
+		{"all", propagation.Config{Extract: allFormats, Inject: allFormats}, nil, nil, ""},
+		{"none", propagation.Config{Extract: []propagation.Format{}, Inject: []propagation.Format{}}, nil, nil, ""},
+		{"as Envoy's OpenTelemetry tracer", strict, nil, nil, ""},
+		{"as Envoy's Zipkin tracer", dual.Propagation, dual.Zipkin, nil, ""},
+	} {
+		for _, context := range []EdgeContext{Restart, Ignore} {
+			t.Run(tt.name+" "+context.String(), func(t *testing.T) {
+				tracing, rec, serve := edgeSetup(t, Config{
+					Role: Gateway, Edge: &Edge{Internal: ten, Context: context, Baggage: tt.keep}, Sampling: samplingOff, Propagation: tt.propagation, Zipkin: tt.zipkin,
+				})
+				sent, ctx := serve("203.0.113.9", foreign)
+				sent = sent.Clone()
+				tracing.Propagator().Inject(ctx, otelprop.HeaderCarrier(sent))
+				for name, lines := range sent {
+					for _, mark := range []string{"evil", "4bf92f35", "00f067aa0ba902b7", "463ac35c", "a2fb4a1d", "125a4afb"} {
+						if strings.Contains(fmt.Sprint(lines), mark) {
+							t.Errorf("%s: %q of a stranger's goes on", name, lines)
+						}
+					}
+				}
+				if got := sent.Get("Baggage"); got != tt.baggage || len(rec.Ended()) > 0 {
+					t.Errorf("baggage %q and %d spans, want %q and none", got, len(rec.Ended()), tt.baggage)
+				}
+				if sent, _ = serve("10.0.0.1", http.Header{"Baggage": {"evil=1"}}); sent.Get("Baggage") != "evil=1" {
+					t.Errorf("baggage of the mesh = %q, want what came", sent.Get("Baggage"))
+				}
+			})
+		}
+	}
+}
+
+var allFormats = []propagation.Format{propagation.TraceContext, propagation.B3, propagation.B3Multi, propagation.OTSpanContext, propagation.OTTrace, propagation.Jaeger, propagation.Baggage}
 
 // TestEdgeClientAddress: client.address is what the trusted hops say, and nobody else.
 func TestEdgeClientAddress(t *testing.T) {

@@ -74,7 +74,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := t.startServer(r.Context(), &in, &c.serverCall)
 	r2 := r.WithContext(ctx)
 	if copied || c.edits() {
-		r2.Header = c.edit(arrived)
+		r2.Header = c.edit(arrived, r.TLS != nil)
 		// A Handler around next is to know the request again.
 		c.State.Carrier = otelprop.HeaderCarrier(r2.Header)
 	}

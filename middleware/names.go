@@ -54,7 +54,7 @@ func newNames(prefix string) *names {
 		external: canonical("expected-rq-timeout-ms", "force-trace", "ip-tags", "original-url"),
 		marks:    []headers.Name{name("internal"), name("external-address"), name("expected-rq-timeout-ms"), name("attempt-count")},
 	}
-	n.slots = append([]string{requestid.HeaderClientTraceID, forwardedFor.Canonical, "User-Agent", "Grpc-Timeout"},
+	n.slots = append([]string{requestid.HeaderClientTraceID, forwardedFor.Canonical, forwardedProto, "User-Agent", "Grpc-Timeout"},
 		canonical("internal", "external-address", "attempt-count")...)
 	n.slots = append(append(n.slots, n.edge...), n.external...)
 	return n

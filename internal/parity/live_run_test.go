@@ -21,7 +21,6 @@ var liveTopics = []string{"custom_tag", "decision", "decorator", "edge", "export
 var notCompared = map[string]string{
 	":path":                          "the router's",
 	":authority":                     "the router's",
-	"x-forwarded-proto":              "the router's",
 	"x-envoy-expected-rq-timeout-ms": "the router writes it from its timeouts",
 }
 
