@@ -263,7 +263,7 @@ func (a *grpcAnswer) read(h http.Header) {
 // watchAttempt ends the attempt with the response's body.
 func (rt *transport) watchAttempt(c *Call, req *http.Request, resp *http.Response) {
 	upgraded := resp.StatusCode == http.StatusSwitchingProtocols // the body stays the connection
-	if resp.Body == nil || resp.Body == http.NoBody || upgraded {
+	if bodyless(req, resp) || upgraded {
 		if !upgraded {
 			c.attempt.ended(resp)
 		}

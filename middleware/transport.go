@@ -150,10 +150,17 @@ func (c *Call) describe(req *http.Request) {
 	c.put(a)
 }
 
+// bodyless tells whether the answer to req has no body, whatever its length says. HTTP/2
+// has a value of its own for such a body, and few callers close it.
+func bodyless(req *http.Request, resp *http.Response) bool {
+	return resp.Body == nil || resp.Body == http.NoBody || req.Method == http.MethodHead ||
+		resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified
+}
+
 // watch ends the call with the response's body.
 func (w *watchedCall) watch(req *http.Request, resp *http.Response) {
 	if resp.StatusCode == http.StatusSwitchingProtocols || // the body stays the connection
-		resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 {
+		bodyless(req, resp) || resp.ContentLength == 0 {
 		w.end(&Outcome{HTTPStatus: resp.StatusCode, RequestBytes: w.m.requestBytes()}, "")
 		return
 	}
