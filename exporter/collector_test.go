@@ -326,65 +326,6 @@ func TestTooLargeOverTheWire(t *testing.T) {
 	})
 }
 
-// The collector comes up three seconds after the program.
-func TestDownAtStart(t *testing.T) {
-	overBoth(t, func(t *testing.T, p Protocol) {
-		t.Parallel()
-		c := collectortest.Start(t)
-		c.Refuse()
-		e := start(t, Config{Endpoint: c.URL(), Protocol: p})
-		produced := make(chan struct{})
-		go func() {
-			defer close(produced)
-			for n := 0; n < 30000; n += 100 {
-				end(e, n, n+100)
-				time.Sleep(10 * time.Millisecond)
-			}
-		}()
-		time.Sleep(3 * time.Second)
-		c.Reopen()
-		up := time.Now()
-		c.Wait(1)
-		if d := time.Since(up); d > time.Second+slack {
-			t.Errorf("first delivery %v after the collector came up", d)
-		}
-		<-produced
-		all(t, e, c, 30000)
-		l := logged(e)
-		if len(l) != 2 || !strings.Contains(l[0], "refuses the connection") || !strings.Contains(l[1], "again") {
-			t.Errorf("lines: %q", l)
-		}
-	})
-}
-
-// The collector is killed in mid-stream, twice, and comes back.
-func TestCollectorKilled(t *testing.T) {
-	overBoth(t, func(t *testing.T, p Protocol) {
-		t.Parallel()
-		c := collectortest.Start(t)
-		e := start(t, Config{Endpoint: c.URL(), Protocol: p, RequestBytes: 32 << 10})
-		produced := make(chan struct{})
-		go func() {
-			defer close(produced)
-			for n := 0; n < 30000; n += 100 {
-				end(e, n, n+100)
-				time.Sleep(10 * time.Millisecond)
-			}
-		}()
-		for range 2 {
-			time.Sleep(500 * time.Millisecond)
-			c.Refuse()
-			time.Sleep(700 * time.Millisecond)
-			c.Reopen()
-		}
-		<-produced
-		all(t, e, c, 30000)
-		if d, most := c.Duplicates(), 2*4*32<<10/100; d > most {
-			t.Errorf("%d spans came twice, more than can have been in flight", d)
-		}
-	})
-}
-
 // Many goroutines end spans while the collector is slow; nothing is lost.
 func TestConcurrent(t *testing.T) {
 	overBoth(t, func(t *testing.T, p Protocol) {

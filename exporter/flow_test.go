@@ -195,7 +195,7 @@ func TestInFlight(t *testing.T) {
 
 // No request goes out in the time that the collector asked for, whichever request
 // it was that was told so; five minutes is the most.
-func TestThrottle(t *testing.T) {
+func TestDelaysAreObeyed(t *testing.T) {
 	for name, tt := range map[string]struct{ after, want time.Duration }{
 		"2s":        {2 * time.Second, 2 * time.Second},
 		"20s":       {20 * time.Second, 20 * time.Second},
@@ -348,7 +348,7 @@ func TestRejectedCodesBounded(t *testing.T) {
 	})
 }
 
-func TestPartialSuccess(t *testing.T) {
+func TestRejectedSpansAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLines()
 		f := newFake(func(n int, c call) (int, error) {
@@ -632,34 +632,6 @@ func TestLines(t *testing.T) {
 	})
 }
 
-// A spread of pauses, so that many exporters do not return together.
-func TestReconnectsAreSpread(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const exporters = 200
-		var per [60]atomic.Int64 // attempts by tenth of a second
-		began := time.Now()
-		for range exporters {
-			f := newFake(func(int, call) (int, error) {
-				if tenth := int(time.Since(began) / (100 * time.Millisecond)); tenth < len(per) {
-					per[tenth].Add(1)
-				}
-				return 0, errAway
-			})
-			end(start(t, Config{Sender: f}), 0, 1)
-		}
-		time.Sleep(8 * time.Second)
-		var total, peak int64
-		for i := 20; i < len(per); i++ { // settled
-			n := per[i].Load()
-			total += n
-			peak = max(peak, n)
-		}
-		if mean := total / int64(len(per)-20); peak > 3*mean {
-			t.Errorf("peak of %d attempts in 100 ms, mean %d", peak, mean)
-		}
-	})
-}
-
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(nil)
@@ -783,7 +755,7 @@ func TestShutdownHangingSender(t *testing.T) {
 }
 
 // Whatever panics, the spans are counted and export goes on.
-func TestPanicsAreContained(t *testing.T) {
+func TestContained(t *testing.T) {
 	t.Run("Sender", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake(func(n int, _ call) (int, error) {

@@ -39,7 +39,7 @@ type Collector struct {
 }
 
 type config struct {
-	listener net.Listener
+	listen   func() (net.Listener, error)
 	tls      *tls.Config
 	max      int64
 	patience time.Duration
@@ -51,7 +51,14 @@ type config struct {
 type Option func(*config)
 
 // OnListener serves on l, which the collector then owns, in place of a free loopback port.
-func OnListener(l net.Listener) Option { return func(c *config) { c.listener = l } }
+func OnListener(l net.Listener) Option {
+	return OnNetwork(func() (net.Listener, error) { return l, nil })
+}
+
+// OnNetwork serves on what listen returns, at the start and for each Reopen.
+func OnNetwork(listen func() (net.Listener, error)) Option {
+	return func(c *config) { c.listen = listen }
+}
 
 // WithTLS serves TLS alone. cfg needs a certificate: see SelfSigned.
 func WithTLS(cfg *tls.Config) Option { return func(c *config) { c.tls = cfg } }
@@ -75,20 +82,27 @@ func Start(t testing.TB, opts ...Option) *Collector {
 	for _, o := range opts {
 		o(&cfg)
 	}
-	if cfg.listener == nil {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatalf("collectortest: %v", err)
+	if cfg.listen == nil {
+		addr := "127.0.0.1:0"
+		cfg.listen = func() (net.Listener, error) {
+			l, err := net.Listen("tcp", addr)
+			if err == nil {
+				addr = l.Addr().String()
+			}
+			return l, err
 		}
-		cfg.listener = l
+	}
+	l, err := cfg.listen()
+	if err != nil {
+		t.Fatalf("collectortest: %v", err)
 	}
 	c := &Collector{
-		t: t, cfg: cfg, addr: cfg.listener.Addr().String(), done: make(chan struct{}),
+		t: t, cfg: cfg, addr: l.Addr().String(), done: make(chan struct{}),
 		healed: make(chan struct{}), changed: make(chan struct{}), ledger: make(map[spanID]int),
 	}
 	c.idle = sync.NewCond(&c.mu)
 	c.Set(cfg.fault)
-	c.serve(cfg.listener)
+	c.serve(l)
 	t.Cleanup(c.Close)
 	return c
 }
@@ -162,7 +176,7 @@ func (c *Collector) Reopen() {
 	var l net.Listener
 	var err error
 	for range 50 { // the port may be the local end of somebody's connection for a moment
-		if l, err = net.Listen("tcp", c.addr); err == nil {
+		if l, err = c.cfg.listen(); err == nil {
 			c.serve(l)
 			return
 		}
@@ -191,6 +205,12 @@ func (c *Collector) Close() {
 func (c *Collector) handle(w http.ResponseWriter, r *http.Request) {
 	c.add(1)
 	defer c.add(-1)
+	c.mu.Lock()
+	goAway := c.fault.GoAway
+	c.mu.Unlock()
+	if goAway {
+		w.Header().Set("Connection", "close") // over HTTP/2 net/http sends GOAWAY for it
+	}
 	h := otlpreceiver.Handler{
 		MaxBytes: c.cfg.max,
 		JSON:     true,

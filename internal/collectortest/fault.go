@@ -19,6 +19,7 @@ type Fault struct {
 	Answer  []byte                // acknowledged by these bytes in place of an ExportTraceServiceResponse
 	Reject  int                   // so many spans of a request, the last ones, are refused for good: partial success
 	Why     string                // the words that go with Reject; alone they are a warning
+	GoAway  bool                  // goes with any other: after the answer the connection is closed
 
 	// Recorded takes the spans before Hang, Reset, Cut or Refusal: an
 	// acknowledgement is lost. The others always take them.
