@@ -153,13 +153,13 @@ func ride(ctx context.Context, root, dir, hotrod, protocol string) (spans int, e
 	return len(want), nil
 }
 
-// oneRide runs hotrod for one ride and returns its spans as OTLP JSON, and the
-// lines beside them: log and accounts.
-func oneRide(ctx context.Context, hotrod, endpoint, protocol string) (spans []byte, account string, err error) {
+// oneRide runs hotrod for one ride, unless flags say otherwise, and returns its spans as
+// OTLP JSON, and the lines beside them: log and accounts. No protocol is the default.
+func oneRide(ctx context.Context, hotrod, endpoint, protocol string, flags ...string) (spans []byte, account string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var stdout, stderr strings.Builder
-	cmd := exec.CommandContext(ctx, hotrod, "-once", "-json")
+	cmd := exec.CommandContext(ctx, hotrod, append([]string{"-once", "-json"}, flags...)...)
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "OTEL_") { // the ride is set by this check alone
 			cmd.Env = append(cmd.Env, kv)
