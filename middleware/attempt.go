@@ -270,8 +270,8 @@ func (rt *transport) watchAttempt(c *Call, req *http.Request, resp *http.Respons
 		c.endAttempt(&Outcome{HTTPStatus: resp.StatusCode, RequestBytes: c.m.requestBytes()})
 		return
 	}
-	w := &watchedAttempt{call: c, resp: resp, ctx: req.Context()}
-	b := &attemptBody{ReadCloser: resp.Body, watched: w}
+	w := &watchedAttempt{call: c, status: resp.StatusCode, ctx: req.Context()}
+	b := &attemptBody{ReadCloser: resp.Body, resp: resp, watched: w}
 	// A body that is dropped without Close still ends its span.
 	b.cleanup = runtime.AddCleanup(b, (*watchedAttempt).dropped, w)
 	resp.Body = b
@@ -280,6 +280,7 @@ func (rt *transport) watchAttempt(c *Call, req *http.Request, resp *http.Respons
 // attemptBody is a response body that ends its attempt.
 type attemptBody struct {
 	io.ReadCloser
+	resp    *http.Response // of this body
 	watched *watchedAttempt
 	cleanup runtime.Cleanup
 }
@@ -301,7 +302,7 @@ func (b *attemptBody) Close() error {
 }
 
 func (b *attemptBody) done(err error) {
-	if b.watched.finish(err) {
+	if b.watched.finish(b.resp, err) {
 		b.cleanup.Stop()
 	}
 }
@@ -309,24 +310,26 @@ func (b *attemptBody) done(err error) {
 // errClosed ends an attempt whose body was closed before its end.
 var errClosed = errors.New("body closed")
 
-// watchedAttempt is what must outlive a dropped body.
+// watchedAttempt is what must outlive a dropped body, and so has no way to it: a
+// response would be one.
 type watchedAttempt struct {
-	call *Call
-	resp *http.Response
-	ctx  context.Context
-	once sync.Once
+	call   *Call
+	status int
+	ctx    context.Context
+	once   sync.Once
 
 	bytes atomic.Int64
 }
 
-// finish ends the attempt unless it was ended, and tells whether it did.
-func (w *watchedAttempt) finish(err error) (did bool) {
+// finish ends the attempt unless it was ended, and tells whether it did. resp is nil
+// where nobody holds it any more.
+func (w *watchedAttempt) finish(resp *http.Response, err error) (did bool) {
 	w.once.Do(func() {
 		did = true
-		o := Outcome{HTTPStatus: w.resp.StatusCode, RequestBytes: w.call.m.requestBytes(), ResponseBytes: w.bytes.Load()}
+		o := Outcome{HTTPStatus: w.status, RequestBytes: w.call.m.requestBytes(), ResponseBytes: w.bytes.Load()}
 		switch {
 		case err == io.EOF:
-			w.call.attempt.ended(w.resp)
+			w.call.attempt.ended(resp)
 		case err == errClosed:
 			if w.ctx.Err() != nil {
 				w.call.attempt.failed(w.ctx, w.ctx.Err())
@@ -342,8 +345,8 @@ func (w *watchedAttempt) finish(err error) (did bool) {
 
 // dropped ends the attempt of a body that nobody holds any more.
 func (w *watchedAttempt) dropped() {
-	w.call.span.SetAttributes(semconv.BodyDropped.Bool(true))
-	w.finish(errClosed)
+	w.call.SetAttributes(semconv.BodyDropped.Bool(true))
+	w.finish(nil, errClosed)
 }
 
 // endAttempt ends the span of an attempt, if it has one of its own.
