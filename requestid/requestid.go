@@ -160,15 +160,21 @@ func (id ID) UUID() (uuid.UUID, bool) {
 
 // Number returns the sampling number: the first 8 characters as hex, in either
 // case (RID-14). It is false when there are fewer or one is no hex digit; such a
-// request is never traced by Envoy (D-3). Unlike Envoy's parser it takes no 0x
-// (RID-16), so 0x1aaaaa has no number.
+// request is never traced by Envoy (D-3). A 0x in front counts among the 8 and is
+// passed over, so that 0x1aaaaa has a number: an accident of Envoy's parser (RID-16),
+// kept because an id that one hop samples by and the next does not splits a trace. A
+// sign gives none.
 func (id ID) Number() (uint32, bool) {
 	if len(id) < 8 {
 		return 0, false
 	}
+	digits := id[:8]
+	if digits[0] == '0' && digits[1]|0x20 == 'x' { // RID-16
+		digits = digits[2:]
+	}
 	var n uint32
-	for i := range 8 {
-		d, ok := hexDigit(id[i])
+	for i := range len(digits) {
+		d, ok := hexDigit(digits[i])
 		if !ok {
 			return 0, false
 		}

@@ -213,7 +213,12 @@ func TestNumber(t *testing.T) {
 		{"RID-15", "1-5759e988-bd862e3fe1be46a994272793", 0, false},
 		{"RID-16", "-1aaaaaa-0012-0110-00ff-0c00400600ff", 0, false},
 		{"RID-16", "+1aaaaaa-0012-0110-00ff-0c00400600ff", 0, false},
-		{"RID-16", "0x1aaaaa-0012-0110-00ff-0c00400600ff", 0, false},
+		{"RID-16", "0x1aaaaa-0012-0110-00ff-0c00400600ff", 0x1aaaaa, true},
+		{"RID-16", "0X1AAAAA-0012-0110-00ff-0c00400600ff", 0x1aaaaa, true},
+		{"RID-16 fewer than 8", "0x1aaaa", 0, false},
+		{"RID-16 no digits", "0xzzzzzz", 0, false},
+		{"RID-16 twice", "0x0x1aaa", 0, false},
+		{"RID-16 not in front", "10x1aaaa", 0, false},
 		{"RID-16", " 1aaaaaa", 0, false},
 	} {
 		if got, ok := c.id.Number(); got != c.want || ok != c.ok {
