@@ -106,7 +106,7 @@ func TestLossLines(t *testing.T) {
 		until(3 * time.Minute)
 		for range 150 { // one that lasts
 			lose(1)
-			time.Sleep(time.Second)
+			time.Sleep(1003 * time.Millisecond) // beside the ticks
 		}
 		until(7 * time.Minute)
 		lose(1)
