@@ -58,6 +58,11 @@ func checkEdge(v parity.Vector) error {
 	if err != nil {
 		return err
 	}
+	if old, err := before(v.Until, 33); err != nil {
+		return err
+	} else if old && internal == nil {
+		internal = []string{} // ED-5: the private ranges without a setting
+	}
 	proxies, err := internalAddresses(config.TrustedCIDRs)
 	if err != nil {
 		return err
@@ -107,6 +112,8 @@ func checkSanitising(v parity.Vector) error {
 		ForwardedFor     *string         `json:"x-forwarded-for"`
 		AddUserAgent     string          `json:"add_user_agent"`
 		NodeID           string          `json:"node_id"`
+		TrustedHops      int             `json:"xff_num_trusted_hops"`
+		HeaderPrefix     string          `json:"header_prefix"`
 	}
 	var out struct {
 		Removed []string          `json:"removed"`
@@ -127,7 +134,8 @@ func checkSanitising(v parity.Vector) error {
 			InternalCIDRs:       internal,
 			InternalOnlyHeaders: config.InternalOnly,
 			AddUserAgent:        config.AddUserAgent != "",
-			Node:                parity.Node{Cluster: config.AddUserAgent, ID: config.NodeID},
+			Node:                parity.Node{Cluster: config.AddUserAgent, ID: config.NodeID, HeaderPrefix: config.HeaderPrefix},
+			XFFNumTrustedHops:   config.TrustedHops,
 		},
 		Request: parity.Request{Peer: config.Peer, Headers: in.lines()},
 	}

@@ -94,8 +94,19 @@ func checkRequestIDSet(v parity.Vector) error {
 	if err := errors.Join(decode(v, &in, &config, &out), in.only("x-request-id")); err != nil {
 		return err
 	}
-	value, _ := in.first("x-request-id")
-	id, change := policy(true, config.Preserve, use(config.Pack, true)).Next(value, config.Edge)
+	value, present := in.first("x-request-id")
+	policy := policy(true, config.Preserve, use(config.Pack, true))
+	if old, err := before(v.Until, 34); err != nil {
+		return err
+	} else if old && present && value == "" {
+		policy.External = requestid.Preserve // RID-2: an empty one stayed
+	}
+	if old, err := before(v.Until, 33); err != nil {
+		return err
+	} else if old && config.Preserve {
+		policy.Use = requestid.Sample // RID-5: the digit stayed
+	}
+	id, change := policy.Next(value, config.Edge)
 	made := change == requestid.Made || change == requestid.Replaced
 	var m mismatches
 	equal(&m, "a new id was made", made, out.Generated)

@@ -3,6 +3,7 @@ package parity_test
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -13,15 +14,28 @@ import (
 	"github.com/meshtrace/meshtrace/sampler"
 )
 
+// before tells whether release, such as 1.38, is older than 1.minor; "" is the reference.
+func before(release string, minor int) (bool, error) {
+	if release == "" {
+		return false, nil
+	}
+	major, rest, found := strings.Cut(release, ".")
+	n, _, _ := strings.Cut(rest, ".")
+	of, err := strconv.Atoi(n)
+	if major != "1" || !found || err != nil {
+		return false, fmt.Errorf("release %q is none that this runner knows", release)
+	}
+	return of < minor, nil
+}
+
 // asOf returns what gives a gateway the ways of an older Envoy; "" is the reference.
 func asOf(release string) (func(*middleware.Config), error) {
-	switch release {
-	case "", "1.39", "1.40":
-		return func(*middleware.Config) {}, nil
-	case "1.38":
-		return func(cfg *middleware.Config) { cfg.Sampling.NoVeto = true }, nil // W-15
-	}
-	return nil, fmt.Errorf("release %q is none that this runner knows", release)
+	old, err := before(release, 39)
+	return func(cfg *middleware.Config) {
+		if old {
+			cfg.Sampling.NoVeto = true // W-15
+		}
+	}, err
 }
 
 const sampledParent = "00-00000000000000000000000000000001-0000000000000002-0"
