@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
 
 	otelprop "go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -45,7 +47,9 @@ type library struct {
 	prepare func(b *testing.B) func() func()
 }
 
-// compare runs the libraries of a scenario one after the other.
+// compare runs the libraries of a scenario one after the other. cpu-ns/op is the time
+// that the process worked in all its threads, the garbage collector's among them: unlike
+// ns/op it does not count what other programs take of the machine.
 func compare(b *testing.B, libraries ...library) {
 	if *reverse {
 		slices.Reverse(libraries)
@@ -55,14 +59,25 @@ func compare(b *testing.B, libraries ...library) {
 			each := l.prepare(b)
 			b.ReportAllocs()
 			b.ResetTimer()
+			before := cpu(b)
 			b.RunParallel(func(pb *testing.PB) {
 				f := each()
 				for pb.Next() {
 					f()
 				}
 			})
+			b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
 		})
 	}
+}
+
+// cpu returns the time that this process has worked.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // shared is a prepare for an operation that all goroutines may call.

@@ -98,7 +98,7 @@ func BenchmarkServer(b *testing.B) {
 				{"dd-trace-go", served(f.sampled, datadogHandler)},
 			}
 			if f.sampled {
-				libraries = append(libraries, library{"zipkin-go", served(true, zipkinHandler)})
+				libraries = append(libraries, library{"zipkin-go", served(true, zipkinHandler)}, library{"sdk-alone", sdkSpan})
 			}
 			compare(b, libraries...)
 		})
