@@ -4,6 +4,7 @@
 //	go run ./examples/hotrod     // six services, a page to click on, a trace behind each ride
 //	go run ./examples/nethttp    // the smallest net/http service that ends gracefully
 //	go run ./examples/grpc       // the same for gRPC, server and client
+//	go run ./examples/gateway    // a gateway in an Envoy's place, by a file
 //
 // The last two send to the collector that the OTEL_* variables name, and to a
 // collector on this machine where they name none. OTEL_TRACES_EXPORTER=console

@@ -403,9 +403,7 @@ func (c *serverCall) editGateway(e *headerEdit, tls bool) {
 // editForwardedProto tells the next hop the scheme of the connection, unless a proxy in
 // front did. Where the client's address is the peer's, only a trusted one is believed.
 func (c *serverCall) editForwardedProto(e *headerEdit, tls bool) {
-	edge := c.tracing.edge
-	lines := e.get(forwardedProto)
-	if len(lines) > 0 && (edge == nil || edge.Inner || edge.Hops > 0 || within(edge.Proxies, c.State.Peer)) {
+	if len(e.get(forwardedProto)) > 0 && c.tracing.believesProto(c.State.Peer) {
 		return
 	}
 	scheme := "http"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -104,7 +105,7 @@ func (in *Incoming) proxied(t *Tracing, r *http.Request, header http.Header) {
 		v.path = r.URL.RequestURI()
 	}
 	if v.scheme == "" {
-		v.scheme = arrivedScheme(r)
+		v.scheme = t.arrivedScheme(r, in.Peer)
 	}
 	in.Name, in.Kind = t.defaultName(&v), t.serverKind()
 	in.Scheme, in.Authority, in.Path = v.scheme, v.authority, v.path
@@ -112,16 +113,23 @@ func (in *Incoming) proxied(t *Tracing, r *http.Request, header http.Header) {
 }
 
 // arrivedScheme is the scheme of a request that does not state one: what the proxy in
-// front says, else that of the connection.
-func arrivedScheme(r *http.Request) string {
-	switch proto := strings.ToLower(headers.Joined(r.Header["X-Forwarded-Proto"])); proto {
-	case "http", "https":
-		return proto
+// front says, where it is believed, else that of the connection.
+func (t *Tracing) arrivedScheme(r *http.Request, peer netip.Addr) string {
+	if said := r.Header[forwardedProto]; len(said) > 0 && t.believesProto(peer) {
+		if s := strings.ToLower(headers.Joined(said)); s == "http" || s == "https" {
+			return s
+		}
 	}
 	if r.TLS != nil {
 		return "https"
 	}
 	return "http"
+}
+
+// believesProto tells whether x-forwarded-proto of a peer counts.
+func (t *Tracing) believesProto(peer netip.Addr) bool {
+	e := t.edge
+	return e == nil || e.Inner || e.Hops > 0 || within(e.Proxies, peer)
 }
 
 // defaultName is the name of a gateway's span that nothing else names. // N-2
@@ -268,11 +276,11 @@ func (p *proxied) answer(h http.Header, ctx context.Context) {
 }
 
 // finish adds to the outcome of a request what the gateway saw.
-func (p *proxied) finish(o *Outcome, r *http.Request) {
+func (p *proxied) finish(o *Outcome, r *http.Request, aborted bool) {
 	p.lastSent = time.Now()
 	o.RequestBytes = p.received.read()
 	p.status.readTrailer(p.answered, p.statusLines)
-	if r.Context().Err() == context.Canceled { // nobody is there to answer
+	if o.Err == context.Canceled || o.Err == nil && aborted && r.Context().Err() == context.Canceled { // nobody is there to answer
 		o.Flags = append(o.Flags, FlagDownstreamTermination)
 		if p.late {
 			o.HTTPStatus, o.ResponseBytes, p.status = 0, 0, grpcAnswer{}

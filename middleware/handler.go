@@ -191,7 +191,7 @@ func panicked(v any) error {
 // finish ends the call with what the recorder saw; returned tells whether the
 // handler came back.
 func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
-	if returned && r.Context().Err() == context.Canceled {
+	if returned && r.Context().Err() == context.Canceled && !c.recorder.Whole() {
 		// The client left before its answer was complete: no error of this program,
 		// and no success either.
 		failure = context.Canceled
@@ -213,7 +213,7 @@ func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
 	}
 	c.counted = true
 	if c.gateway != nil {
-		c.gateway.finish(&o, r)
+		c.gateway.finish(&o, r, !returned)
 	}
 	c.Call.end(&o, r.Pattern)
 }

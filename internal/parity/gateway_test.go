@@ -10,13 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	otelprop "go.opentelemetry.io/otel/propagation"
@@ -25,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/meshtrace/meshtrace/examples/gateway/proxy"
 	"github.com/meshtrace/meshtrace/internal/parity"
 	"github.com/meshtrace/meshtrace/middleware"
 	"github.com/meshtrace/meshtrace/propagation"
@@ -62,46 +61,64 @@ type attempt struct {
 	headers map[string][]string
 }
 
-// send puts the request of c to a gateway with the settings of c in front of an
-// upstream that does what c says. It is the whole path of a real program: bytes on
-// a connection, net/http, Tracing.Handler, httputil.ReverseProxy, Tracing.Transport.
-// edits change the settings before the gateway is built.
+// send puts the request of c to the gateway of examples/gateway, in front of an
+// upstream that does what c says. It is the whole path of a real program: bytes on a
+// connection, net/http, Tracing.Handler, httputil.ReverseProxy, Tracing.Transport. edits
+// change meshtrace's settings before the gateway is built.
 func send(c parity.Case, edits ...func(*middleware.Config)) (answer, error) {
-	cfg, err := settings(c.Config)
-	if err != nil {
-		return answer{}, err
-	}
-	for _, edit := range edits {
-		edit(&cfg)
-	}
-	recorder := tracetest.NewSpanRecorder()
-	if cfg.TracerProvider == nil {
-		cfg.Processors = []sdktrace.SpanProcessor{recorder}
-	}
-	tracing, err := middleware.Setup(context.Background(), cfg)
-	if err != nil {
-		return answer{}, err
-	}
-	defer tracing.Shutdown(context.Background())
-	shares, err := runtimeShares(c.Config.Node.Runtime)
-	if err := errors.Join(err, tracing.Sampler().SetShares(shares)); err != nil {
-		return answer{}, err
-	}
-	cfg.Processors = nil
-	second, err := middleware.Setup(context.Background(), cfg)
-	if err != nil {
-		return answer{}, err
-	}
-	defer second.Shutdown(context.Background())
-
 	up, err := startUpstream(c)
 	if err != nil {
 		return answer{}, err
 	}
 	defer up.close()
-	g := &gateway{config: c.Config, tracing: tracing, second: second, log: &accessLog{config: c.Config}}
+	cfg, err := gatewayConfig(c, up.listener.Addr().String())
+	if err != nil {
+		return answer{}, err
+	}
+	log := &accessLog{config: c.Config}
+	spans := tracetest.NewSpanRecorder()
+	recorder := spans
+	var editErr error
+	opts := proxy.Options{
+		Logger: slog.New(slog.DiscardHandler),
+		Transport: func(t *http.Transport) {
+			t.DialContext, t.DisableKeepAlives = up.dial, true
+		},
+		Filter: func(next http.Handler) http.Handler {
+			return log.around(requestMetadata(c.Config.RequestMetadata, next))
+		},
+		Edit: func(m *middleware.Config) {
+			editErr = tracerOf(c.Config, m)
+			m.Proxy.Address = netip.MustParseAddr(proxyOwn)
+			m.Proxy.HeaderPrefix = c.Config.Node.HeaderPrefix
+			for _, edit := range edits {
+				edit(m)
+			}
+			if m.TracerProvider == nil && recorder != nil {
+				m.Processors = []sdktrace.SpanProcessor{recorder}
+			}
+		},
+	}
+	served, err := proxy.New(context.Background(), cfg, opts)
+	if err := errors.Join(err, editErr); err != nil {
+		return answer{}, err
+	}
+	defer served.Close(context.Background())
+	shares, err := runtimeShares(c.Config.Node.Runtime)
+	if err := errors.Join(err, served.Tracing().Sampler().SetShares(shares)); err != nil {
+		return answer{}, err
+	}
+	// The same once more, to ask for the client's address.
+	recorder = nil
+	second, err := proxy.New(context.Background(), cfg, opts)
+	if err != nil {
+		return answer{}, err
+	}
+	defer second.Close(context.Background())
+
+	g := &gateway{handler: served, second: second.Tracing()}
 	g.idle = sync.NewCond(&g.mu)
-	addr, stop, err := g.start(c, up)
+	addr, stop, err := g.start(c)
 	if err != nil {
 		return answer{}, err
 	}
@@ -112,22 +129,22 @@ func send(c parity.Case, edits ...func(*middleware.Config)) (answer, error) {
 			return answer{}, fmt.Errorf("an earlier request: %w", err)
 		}
 		g.wait()
-		g.log.take()
+		log.take()
 		up.reset()
-		recorder.Reset()
+		spans.Reset()
 	}
-	before := tracing.Sampler().Counts()
+	before := served.Tracing().Sampler().Counts()
 	a := answer{}
 	a.status, a.response, err = call(addr, c.Request)
 	if err != nil {
 		return answer{}, err
 	}
 	g.wait()
-	a.decision = moved(before, tracing.Sampler().Counts())
+	a.decision = moved(before, served.Tracing().Sampler().Counts())
 	a.attempts = up.received()
-	a.spans = ended(recorder)
+	a.spans = ended(spans)
 	a.client = g.client
-	a.log = g.log.take()
+	a.log = log.take()
 	return a, a.checkClient()
 }
 
@@ -144,106 +161,186 @@ func ended(r *tracetest.SpanRecorder) []sdktrace.ReadOnlySpan {
 	return list
 }
 
-// settings turns the configuration of a proxy into that of a gateway. What concerns
-// names and attributes of spans, and their export, is left out.
-func settings(p parity.Proxy) (middleware.Config, error) {
-	var errs []error
-	share := func(percent *float64) sampler.Fraction {
-		if percent == nil {
-			return sampler.Fraction{}
+// requestMetadata stands for a filter that found out something about the request.
+func requestMetadata(found json.RawMessage, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m, err := metadata(found)
+		if err != nil {
+			panic(err)
 		}
-		return sampler.Percent(*percent)
+		for key, value := range m {
+			middleware.SetMetadata(r.Context(), key, value)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func metadata(text json.RawMessage) (m span.Metadata, err error) {
+	if len(text) > 0 {
+		err = json.Unmarshal(text, &m)
 	}
-	u := use(isOn(p.PackTraceReason), isOn(p.UseRequestIDForTraceSampling))
-	cfg := middleware.Envoy()
-	edge := cfg.Edge
-	edge.Inner = !p.UseRemoteAddress
-	edge.Hops = p.XFFNumTrustedHops
-	var err error
-	edge.Internal, err = internalAddresses(p.InternalCIDRs)
-	errs = append(errs, err)
-	cfg.Service = "gateway"
-	cfg.SpawnUpstreamSpan = p.SpawnUpstreamSpan
-	cfg.Proxy = middleware.Proxy{
-		Node:         proxyNode,
-		Cluster:      proxyName,
-		Zone:         "zone-1",
-		AddUserAgent: p.AddUserAgent,
-		Address:      netip.MustParseAddr(proxyOwn),
-		InternalOnly: p.InternalOnlyHeaders,
+	return m, err
+}
+
+// gatewayConfig is the configuration of a case in the words of the gateway's file.
+func gatewayConfig(c parity.Case, host string) (proxy.Config, error) {
+	p := c.Config
+	cluster := proxy.Cluster{
+		Hosts:       []proxy.Host{{Address: host}},
+		HTTP2:       c.Request.GRPC,
+		AltStatName: p.Cluster.AltStatName,
+		MaxRequests: p.Cluster.MaxRequests,
 	}
-	cfg.RequestID = policy(isOn(p.GenerateRequestID), p.PreserveExternalRequestID, u)
-	cfg.Sampling.Client, cfg.Sampling.Random, cfg.Sampling.Overall = share(p.ClientSampling), share(p.RandomSampling), share(p.OverallSampling)
-	cfg.Sampling.Use = u
-	cfg.HealthChecks = []string{}
-	cfg.Logger = slog.New(slog.DiscardHandler)
-	cfg.RequestID.InResponse = p.AlwaysSetRequestIDInResponse
+	var errs [3]error
+	cluster.Metadata, errs[0] = metadata(p.Cluster.Metadata)
+	cluster.Hosts[0].Metadata, errs[1] = metadata(p.Cluster.HostMetadata)
+	if p.Cluster.NoHosts {
+		cluster.Hosts = nil
+	}
+	var route proxy.Route
+	route, errs[2] = routeOf(p)
+	cfg := proxy.Config{
+		Node:     proxy.Node{ID: proxyNode, Cluster: proxyName, Zone: "zone-1"},
+		Clusters: map[string]proxy.Cluster{"backend": cluster},
+		Edge: proxy.Edge{
+			UseRemoteAddress:     &p.UseRemoteAddress,
+			TrustedHops:          p.XFFNumTrustedHops,
+			Internal:             internalAddresses(p.InternalCIDRs),
+			InternalOnlyHeaders:  p.InternalOnlyHeaders,
+			AddUserAgent:         p.AddUserAgent,
+			GenerateRequestID:    p.GenerateRequestID,
+			PreserveRequestID:    p.PreserveExternalRequestID,
+			RequestIDInResponse:  p.AlwaysSetRequestIDInResponse,
+			PackTraceReason:      p.PackTraceReason,
+			SampleByRequestID:    p.UseRequestIDForTraceSampling,
+			NoContextPropagation: p.NoContextPropagation,
+		},
+	}
 	if p.Node.Cluster != "" {
-		cfg.Proxy.Node, cfg.Proxy.Cluster, cfg.Proxy.Zone = p.Node.ID, p.Node.Cluster, p.Node.Zone
+		cfg.Node = proxy.Node{ID: p.Node.ID, Cluster: p.Node.Cluster, Zone: p.Node.Zone}
 	}
-	cfg.Proxy.HeaderPrefix = p.Node.HeaderPrefix
+	if !p.Route.NoRoute {
+		cfg.Routes = []proxy.Route{route}
+	}
 	if p.HealthCheckPath != "" {
-		cfg.HealthChecks = []string{p.HealthCheckPath}
+		cfg.HealthCheck = &proxy.HealthCheck{Path: p.HealthCheckPath, PassThrough: p.HealthCheckPassThrough}
 	}
-	route, err := routeOf(p.Route)
+	if p.LocalRateLimitOne {
+		cfg.RateLimit = &proxy.RateLimit{Burst: 1}
+	}
+	if p.Tracer != "none" { // D-1
+		cfg.Tracing = &proxy.Tracing{
+			Direction:         p.Direction,
+			ClientSampling:    p.ClientSampling,
+			RandomSampling:    p.RandomSampling,
+			OverallSampling:   p.OverallSampling,
+			SpawnUpstreamSpan: &p.SpawnUpstreamSpan,
+			Verbose:           p.Verbose,
+			Operation:         p.Operation,
+			UpstreamOperation: p.UpstreamOperation,
+			CustomTags:        tagsOf(p.CustomTags),
+		}
+	}
+	return cfg, errors.Join(errs[:]...)
+}
+
+// internalAddresses returns the ranges of internal_address_config: nil is not
+// configured, empty the private ranges (ED-5).
+func internalAddresses(cidrs []string) []string {
+	if cidrs != nil && len(cidrs) == 0 {
+		return []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.1/32", "fd00::/8", "::1/128"}
+	}
+	return cidrs
+}
+
+// routeOf is the only route of a case, which all requests match.
+func routeOf(p parity.Proxy) (proxy.Route, error) {
+	r := p.Route
+	route := proxy.Route{
+		PrefixRewrite: r.PrefixRewrite,
+		HostRewrite:   r.HostRewrite,
+		TimeoutMS:     r.TimeoutMS,
+	}
+	var errs []error
+	var err error
+	route.Metadata, err = metadata(r.Metadata)
 	errs = append(errs, err)
-	cfg.Route = func(*http.Request) middleware.Route { return route }
-	cfg.Direction, err = directionOf(p.Direction)
-	errs = append(errs, err, tracerOf(p, &cfg))
-	return cfg, errors.Join(errs...)
+	switch {
+	case r.DirectResponse != 0:
+		route.Respond = &proxy.Respond{Status: r.DirectResponse, Body: "reply"} // so long was the recorded one
+	case r.Redirect != nil:
+		var redirect struct {
+			Host string `json:"host_redirect"`
+			Path string `json:"path_redirect"`
+		}
+		errs = append(errs, strictly(r.Redirect, &redirect))
+		route.Redirect = &proxy.Redirect{Host: redirect.Host, Path: redirect.Path}
+	case r.UnknownCluster:
+		route.Cluster = "none"
+	default:
+		route.Cluster = "backend"
+	}
+	if d := r.Decorator; d != nil {
+		route.Decorator = &proxy.Decorator{Operation: d.Operation, Propagate: d.Propagate}
+	}
+	if t := r.Tracing; t != nil {
+		route.Tracing = &proxy.RouteTracing{
+			ClientSampling:    (*proxy.Fraction)(t.ClientSampling),
+			RandomSampling:    (*proxy.Fraction)(t.RandomSampling),
+			OverallSampling:   (*proxy.Fraction)(t.OverallSampling),
+			Operation:         t.Operation,
+			UpstreamOperation: t.UpstreamOperation,
+			CustomTags:        tagsOf(t.CustomTags),
+		}
+	}
+	if r.RetryOn != "" || r.PerTryTimeoutMS != 0 {
+		route.Retry = &proxy.Retry{NumRetries: &r.NumRetries, PerTryTimeoutMS: r.PerTryTimeoutMS}
+		if r.RetryOn != "" {
+			route.Retry.On = strings.Split(r.RetryOn, ",")
+		}
+	}
+	switch p.FaultFilter {
+	case "":
+	case "abort":
+		route.Fault = &proxy.Fault{Abort: http.StatusServiceUnavailable}
+	case "delay":
+		route.Fault = &proxy.Fault{DelayMS: 1}
+	default:
+		errs = append(errs, fmt.Errorf("fault_filter %q is none that this runner knows", p.FaultFilter))
+	}
+	return route, errors.Join(errs...)
+}
+
+// strictly decodes JSON and refuses what into has no place for.
+func strictly(text json.RawMessage, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	return dec.Decode(into)
+}
+
+func tagsOf(list []parity.CustomTag) []proxy.Tag {
+	var tags []proxy.Tag
+	for _, t := range list {
+		tags = append(tags, proxy.Tag{
+			Tag: t.Tag, Literal: t.Literal, Value: t.Value,
+			Environment:   (*proxy.DefaultName)(t.Environment),
+			RequestHeader: (*proxy.DefaultName)(t.RequestHeader),
+			Metadata:      (*proxy.Metadata)(t.Metadata),
+		})
+	}
+	return tags
 }
 
 func isOn(setting *bool) bool { return setting == nil || *setting }
 
-// internalAddresses returns the ranges of internal_address_config: nil is not
-// configured, empty the private ranges (ED-5).
-func internalAddresses(cidrs []string) ([]netip.Prefix, error) {
-	if cidrs != nil && len(cidrs) == 0 {
-		cidrs = []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.1/32", "fd00::/8", "::1/128"}
-	}
-	var list []netip.Prefix
-	for _, c := range cidrs {
-		p, err := netip.ParsePrefix(c)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, p)
-	}
-	return list, nil
-}
-
-func routeOf(p parity.Route) (middleware.Route, error) {
-	var r middleware.Route
-	if p.NoRoute {
-		return r, nil
-	}
-	if !p.UnknownCluster && p.DirectResponse == 0 && p.Redirect == nil {
-		r.Upstream.Cluster = "backend"
-	}
-	if d := p.Decorator; d != nil {
-		r.Decorator = span.Decorator{Operation: d.Operation, Private: !isOn(d.Propagate)}
-	}
-	if p.Tracing == nil {
-		return r, nil
-	}
-	client, err1 := fraction(p.Tracing.ClientSampling)
-	random, err2 := fraction(p.Tracing.RandomSampling)
-	overall, err3 := fraction(p.Tracing.OverallSampling)
-	r.Sampling = &sampler.Shares{Client: client, Random: random, Overall: overall}
-	return r, errors.Join(err1, err2, err3)
-}
-
 // tracerOf sets what depends on Envoy's tracer: the headers it reads and writes, and
 // who has the last word on sampling.
 func tracerOf(p parity.Proxy, cfg *middleware.Config) error {
-	environment := map[string]string{"OTEL_TRACES_EXPORTER": "none"}
-	cfg.Getenv = func(name string) string { return environment[name] }
 	context := propagation.Config{Strict: true}
 	var err error
 	switch p.Tracer {
 	case "none": // D-1
-		environment["OTEL_SDK_DISABLED"] = "true"
-		context.Extract, context.Inject = []propagation.Format{}, []propagation.Format{}
+		return nil
 	case "no_provider": // O-2
 		cfg.TracerProvider = noop.NewTracerProvider()
 		context.Extract, context.Inject = []propagation.Format{}, []propagation.Format{}
@@ -256,6 +353,8 @@ func tracerOf(p parity.Proxy, cfg *middleware.Config) error {
 	default:
 		err = fmt.Errorf("tracer %q is none that this runner knows", p.Tracer)
 	}
+	environment := map[string]string{"OTEL_TRACES_EXPORTER": "none"}
+	cfg.Getenv = func(name string) string { return environment[name] }
 	if p.Tracer != "opentelemetry" && p.Sampler != nil {
 		err = errors.Join(err, fmt.Errorf("a sampler of the tracer %q", p.Tracer))
 	}
@@ -335,17 +434,6 @@ func (e expression) ShouldSample(p sdktrace.SamplingParameters) sdktrace.Samplin
 
 func (e expression) Description() string { return fmt.Sprintf("expression(%t)", bool(e)) }
 
-// directionOf returns the direction, which names spans and gives them their kind.
-func directionOf(d string) (middleware.Direction, error) {
-	switch d {
-	case "", "ingress": // N-1
-		return middleware.Ingress, nil
-	case "egress":
-		return middleware.Egress, nil
-	}
-	return 0, fmt.Errorf("direction %q is none that this runner knows", d)
-}
-
 // preserveB3 is the runtime key by which Envoy 1.40 does as 1.39 did.
 const preserveB3 = "envoy.reloadable_features.zipkin_preserve_b3_single_header_format"
 
@@ -384,19 +472,15 @@ func runtimeFraction(value json.RawMessage) (sampler.Fraction, error) {
 	return fraction(&f)
 }
 
-// gateway is a Go program in Envoy's place: the filters and the router that a case
-// configures, around meshtrace.
+// gateway is a listener around the gateway.
 type gateway struct {
-	config  parity.Proxy
-	tracing *middleware.Tracing
+	handler http.Handler
 	second  *middleware.Tracing // with the same settings, to ask for the client's address
-	log     *accessLog
 
-	mu      sync.Mutex
-	active  int // requests in the handler
-	client  netip.Addr
-	limited bool // the one request of local_rate_limit_one has passed
-	idle    *sync.Cond
+	mu     sync.Mutex
+	active int // requests in the handler
+	client netip.Addr
+	idle   *sync.Cond
 }
 
 // enter and leave stand around the handler; wait returns when nobody is in it.
@@ -427,44 +511,19 @@ func (g *gateway) wait() {
 	}
 }
 
-// limit tells whether the local rate limit holds the request back.
-func (g *gateway) limit() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	over := g.config.LocalRateLimitOne && g.limited
-	g.limited = true
-	return over
-}
-
 // start serves g on a listener whose connections come from the peer of c.
-func (g *gateway) start(c parity.Case, up *upstream) (addr string, stop func(), err error) {
+func (g *gateway) start(c parity.Case) (addr string, stop func(), err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
-	base := &http.Transport{
-		DialContext:        up.dial,
-		DisableKeepAlives:  true,
-		DisableCompression: true,
-		Protocols:          new(http.Protocols),
-	}
-	base.Protocols.SetHTTP1(!c.Request.GRPC)
-	base.Protocols.SetUnencryptedHTTP2(c.Request.GRPC)
-	proxy := &httputil.ReverseProxy{
-		Rewrite:       g.rewrite,
-		Transport:     &router{route: c.Config.Route, next: g.tracing.Transport(base)},
-		FlushInterval: -1,
-		ErrorHandler:  localReply,
-		ErrorLog:      slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-	}
-	traced := g.tracing.Handler(g.log.around(g.filters(proxy)))
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			g.enter(r)
 			defer g.leave()
-			traced.ServeHTTP(w, r)
+			g.handler.ServeHTTP(w, r)
 		}),
-		ErrorLog:                     proxy.ErrorLog,
+		ErrorLog:                     slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		DisableGeneralOptionsHandler: true,
 		Protocols:                    new(http.Protocols),
 	}
@@ -486,7 +545,6 @@ func (g *gateway) start(c parity.Case, up *upstream) (addr string, stop func(), 
 	return l.Addr().String(), func() {
 		srv.Close()
 		<-done
-		base.CloseIdleConnections()
 	}, nil
 }
 
@@ -510,160 +568,6 @@ type peerConn struct {
 }
 
 func (c *peerConn) RemoteAddr() net.Addr { return c.peer }
-
-// rewrite passes a request on as it is. ReverseProxy takes the forwarding headers
-// away before it; they are the ones that meshtrace has settled.
-func (g *gateway) rewrite(r *httputil.ProxyRequest) {
-	r.Out.URL.Scheme, r.Out.URL.Host = "http", "upstream"
-	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"} {
-		if lines, ok := r.In.Header[name]; ok {
-			r.Out.Header[name] = lines
-		}
-	}
-	route := g.config.Route
-	if route.PrefixRewrite != "" {
-		r.Out.Header["X-Envoy-Original-Path"] = []string{r.In.URL.RequestURI()}
-		r.Out.URL.Path, r.Out.URL.RawPath = route.PrefixRewrite+strings.TrimPrefix(r.Out.URL.Path, "/"), ""
-	}
-	if route.HostRewrite != "" {
-		r.Out.Header["X-Envoy-Original-Host"] = []string{r.In.Host}
-		r.Out.Host = route.HostRewrite
-	}
-}
-
-// filters are Envoy's before the router, and the routes that need no upstream.
-func (g *gateway) filters(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, route := g.config, g.config.Route
-		switch {
-		case r.RequestURI == "*" || r.Method == http.MethodConnect || route.NoRoute:
-			w.WriteHeader(http.StatusNotFound)
-			return
-		case p.HealthCheckPath != "" && r.URL.RequestURI() == p.HealthCheckPath && !p.HealthCheckPassThrough:
-			return
-		case g.limit():
-			w.WriteHeader(http.StatusTooManyRequests)
-			return
-		}
-		switch p.FaultFilter {
-		case "":
-		case "abort":
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
-		case "delay":
-			time.Sleep(time.Millisecond)
-		default:
-			panic(fmt.Sprintf("fault_filter %q is none that this runner knows", p.FaultFilter))
-		}
-		switch {
-		case route.DirectResponse != 0:
-			w.WriteHeader(route.DirectResponse)
-		case len(route.Redirect) > 0:
-			w.WriteHeader(http.StatusMovedPermanently)
-		case route.UnknownCluster, p.Cluster.NoHosts, p.Cluster.MaxRequests != nil && *p.Cluster.MaxRequests == 0:
-			w.WriteHeader(http.StatusServiceUnavailable)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
-}
-
-// localReply answers in the place of an upstream that did not.
-func localReply(w http.ResponseWriter, _ *http.Request, err error) {
-	if errors.Is(err, context.DeadlineExceeded) {
-		w.WriteHeader(http.StatusGatewayTimeout)
-		return
-	}
-	w.WriteHeader(http.StatusServiceUnavailable)
-}
-
-// router sends a request as often as its route allows.
-type router struct {
-	route parity.Route
-	next  http.RoundTripper
-}
-
-// Envoy's without a setting, and the shortest that is no timing of its own.
-const defaultTimeout = 5 * time.Second
-
-func (r *router) RoundTrip(req *http.Request) (*http.Response, error) {
-	var body []byte
-	if req.Body != nil {
-		var err error
-		if body, err = io.ReadAll(req.Body); err != nil {
-			return nil, err
-		}
-		req.Body.Close()
-	}
-	timeout := defaultTimeout
-	if r.route.TimeoutMS > 0 {
-		timeout = time.Duration(r.route.TimeoutMS) * time.Millisecond
-	}
-	ctx, cancel := context.WithTimeout(req.Context(), timeout)
-	tries := 1
-	if r.route.RetryOn != "" {
-		tries += r.route.NumRetries
-	}
-	for try := 1; ; try++ {
-		again, resp, err := r.try(ctx, req, body)
-		if !again || try == tries || ctx.Err() != nil {
-			if err != nil {
-				cancel()
-				return nil, err
-			}
-			resp.Body = &closer{resp.Body, cancel}
-			return resp, nil
-		}
-		if err == nil {
-			resp.Body.Close()
-		}
-	}
-}
-
-// try sends a request once and tells whether its route would have it sent again.
-func (r *router) try(ctx context.Context, req *http.Request, body []byte) (again bool, resp *http.Response, err error) {
-	cancel := context.CancelFunc(func() {})
-	if r.route.PerTryTimeoutMS > 0 {
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(r.route.PerTryTimeoutMS)*time.Millisecond)
-	}
-	out := req.Clone(ctx)
-	if req.Body != nil {
-		out.Body = io.NopCloser(bytes.NewReader(body))
-	}
-	resp, err = r.next.RoundTrip(out)
-	if err != nil {
-		cancel()
-	} else {
-		resp.Body = &closer{resp.Body, cancel}
-	}
-	for on := range strings.SplitSeq(r.route.RetryOn, ",") {
-		switch on {
-		case "":
-		case "5xx":
-			again = again || err != nil || resp.StatusCode >= 500
-		case "gateway-error":
-			again = again || err != nil || resp.StatusCode >= 502 && resp.StatusCode <= 504
-		case "reset":
-			again = again || err != nil
-		case "connect-failure":
-			again = again || errors.Is(err, syscall.ECONNREFUSED)
-		default:
-			panic(fmt.Sprintf("retry_on %q is none that this runner knows", on))
-		}
-	}
-	return again, resp, err
-}
-
-// closer calls done once the body is closed.
-type closer struct {
-	io.ReadCloser
-	done func()
-}
-
-func (c *closer) Close() error {
-	defer c.done()
-	return c.ReadCloser.Close()
-}
 
 // decisionNames are those of the recording by the counters' names (D-27).
 var decisionNames = map[string]string{

@@ -16,14 +16,6 @@ import (
 // liveTopics are the topics of recorded answers that this runner knows.
 var liveTopics = []string{"custom_tag", "decision", "decorator", "edge", "exporter", "oddity", "request_id", "span", "w3c", "zipkin"}
 
-// notCompared are headers of the upstream request of which the program that runs
-// the gateway has the say, not meshtrace.
-var notCompared = map[string]string{
-	":path":                          "the router's",
-	":authority":                     "the router's",
-	"x-envoy-expected-rq-timeout-ms": "the router writes it from its timeouts",
-}
-
 // notRecorded are headers that the recording leaves out.
 var notRecorded = []string{"host", "content-length", "content-type", "accept-encoding", "connection", "te", "transfer-encoding", "upgrade"}
 
@@ -93,6 +85,8 @@ func attempts(e parity.Expect) []map[string]parity.Lines {
 	return append([]map[string]parity.Lines{e.UpstreamRequestHeaders}, e.LaterAttempts...)
 }
 
+const headerTimeout = "x-envoy-expected-rq-timeout-ms"
+
 func compareAttempts(m *mismatches, ids binding, got []attempt, want []map[string]parity.Lines) {
 	equal(m, "requests that reached the upstream", len(got), len(want))
 	for i := range min(len(got), len(want)) {
@@ -103,8 +97,18 @@ func compareAttempts(m *mismatches, ids binding, got []attempt, want []map[strin
 		for name := range got[i].headers {
 			names[name] = !slices.Contains(notRecorded, name)
 		}
+		if _, ok := want[i][headerTimeout]; !ok {
+			names[headerTimeout] = false // recorded where the caller sent it
+		}
+		pseudo := map[string][]string{":authority": got[i].headers["host"]}
+		_, path, _ := strings.Cut(got[i].line, " ")
+		pseudo[":path"] = []string{path}
 		for _, name := range slices.Sorted(maps.Keys(names)) {
-			if _, skip := notCompared[name]; skip || !names[name] {
+			if !names[name] {
+				continue
+			}
+			if lines, ok := pseudo[name]; ok {
+				compareLines(m, ids, "upstream "+name, lines, want[i][name])
 				continue
 			}
 			if name == "user-agent" && slices.Equal(want[i][name], parity.Lines{""}) {

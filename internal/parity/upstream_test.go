@@ -162,15 +162,17 @@ func (u *upstream) serve(conn net.Conn, s parity.Upstream) error {
 	for _, f := range s.Headers {
 		fmt.Fprintf(&b, "%s: %s\r\n", f[0], f[1])
 	}
-	size := s.BodySize
+	body := bytes.Repeat([]byte("u"), s.BodySize)
+	size := len(body)
 	if s.Fault == "reset_mid_body" {
+		body = append(body, "part"...) // so much of it was recorded
 		size += 1000
 	}
 	if status(s) != http.StatusNoContent && status(s) != http.StatusNotModified {
 		fmt.Fprintf(&b, "content-length: %d\r\n", size)
 	}
 	b.WriteString("\r\n")
-	b.Write(bytes.Repeat([]byte("u"), s.BodySize))
+	b.Write(body)
 	if _, err := conn.Write(b.Bytes()); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 )
 
 // Recorder records the answer to one request. It is made to be a part of a larger
@@ -46,6 +47,17 @@ func (r *Recorder) WroteHeader() bool { return r.status != 0 }
 
 // Hijacked tells whether the handler took over the connection.
 func (r *Recorder) Hijacked() bool { return r.hijacked }
+
+// Whole tells whether the answer was complete as soon as its last byte was written: by
+// its Content-Length. Then its reader may go away before the handler returns, and has
+// missed nothing. Other answers end when the handler returns.
+func (r *Recorder) Whole() bool {
+	if r.status == 0 || r.hijacked {
+		return false
+	}
+	n, err := strconv.ParseInt(r.w.Header().Get("Content-Length"), 10, 64)
+	return err == nil && r.bytes >= n
+}
 
 // Finish does what net/http does when a handler returns: an answer without a
 // header becomes a 200. Call it then, and not after a panic, where net/http sends

@@ -539,3 +539,31 @@ func BenchmarkWrap(b *testing.B) {
 		req.Finish()
 	}
 }
+
+func TestWhole(t *testing.T) {
+	for _, tt := range []struct {
+		length, body string
+		write        bool
+		want         bool
+	}{
+		{"4", "four", true, true},
+		{"5", "four", true, false},
+		{"", "four", true, false}, // ends when the handler returns
+		{"x", "four", true, false},
+		{"0", "", false, false}, // nothing went out
+		{"0", "", true, true},
+	} {
+		var r Recorder
+		w := httptest.NewRecorder()
+		r.Init(w)
+		if tt.length != "" {
+			w.Header().Set("Content-Length", tt.length)
+		}
+		if tt.write {
+			r.Wrap().Write([]byte(tt.body))
+		}
+		if got := r.Whole(); got != tt.want {
+			t.Errorf("Content-Length %q, %q written %v: Whole = %v, want %v", tt.length, tt.body, tt.write, got, tt.want)
+		}
+	}
+}
