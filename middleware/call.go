@@ -36,6 +36,8 @@ type Incoming struct {
 	Carrier otelprop.TextMapCarrier
 	// Peer is the direct peer's address; invalid when unknown.
 	Peer netip.Addr
+	// Unix is a peer on a unix socket, which has no address.
+	Unix bool
 	// Method is the HTTP method, or gRPC's full method "/package.Service/Method".
 	// Sampling rules and health checks go by it.
 	Method string
@@ -215,7 +217,7 @@ func (t *Tracing) admit(ctx context.Context, in *Incoming, c *serverCall) {
 	}
 	c.origin = origin{client: in.Peer, internal: true}
 	if t.edge != nil && !in.Trusted {
-		c.origin = t.edge.origin(in.Peer, src.Lines(&forwardedFor))
+		c.origin = t.edge.origin(in.Peer, in.Unix, src.Lines(&forwardedFor))
 		if c.origin.stranger() {
 			ids.Force = false // ED-10, ED-12
 			t.edge.receive(&ext)

@@ -29,6 +29,9 @@ type Edge struct {
 	// Internal are the addresses that count as inside (ED-3, ED-5); nil is nobody.
 	// Private addresses are not inside by themselves.
 	Internal []netip.Prefix
+	// UnixSockets says that peers on unix sockets are inside (ED-5). As for any peer it
+	// holds for requests without x-forwarded-for, and never with Inner (ED-1, ED-2).
+	UnixSockets bool
 	// Hops is how many trusted proxies stand in front, 0 to 64: so many addresses at
 	// the end of x-forwarded-for are theirs (ED-1, ED-2).
 	Hops int
@@ -139,9 +142,9 @@ const forwardedProto = "X-Forwarded-Proto"
 // all headers together; an address list of this size is nobody's.
 const maxForwarded = 8 << 10
 
-// origin tells where a request of a peer comes from. xff are the lines of
-// x-forwarded-for.
-func (e *Edge) origin(peer netip.Addr, xff []string) origin {
+// origin tells where a request of a peer comes from, which may be on a unix socket. xff
+// are the lines of x-forwarded-for.
+func (e *Edge) origin(peer netip.Addr, unix bool, xff []string) origin {
 	list, present := joinForwarded(xff)
 	o := origin{client: peer, edge: !e.Inner}
 	possible := false // may be internal at all
@@ -164,7 +167,7 @@ func (e *Edge) origin(peer netip.Addr, xff []string) origin {
 			o.client, possible = a, alone
 		}
 	}
-	if possible && within(e.Internal, o.client) {
+	if possible && (within(e.Internal, o.client) || unix && e.UnixSockets && !o.client.IsValid()) {
 		o.internal, o.edge = true, false
 	}
 	return o

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -82,10 +84,72 @@ func TestEdgeOrigin(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.rule, func(t *testing.T) {
 			want := origin{client: netip.MustParseAddr(tt.client), internal: tt.internal, edge: tt.atEdge}
-			if got := tt.edge.origin(netip.MustParseAddr(tt.peer), tt.xff); got != want {
+			if got := tt.edge.origin(netip.MustParseAddr(tt.peer), false, tt.xff); got != want {
 				t.Errorf("origin(%s, %q) = %+v, want %+v", tt.peer, tt.xff, got, want)
 			}
 		})
+	}
+}
+
+func TestEdgeUnixSockets(t *testing.T) {
+	for _, tt := range []struct {
+		rule     string
+		edge     Edge
+		unix     bool
+		xff      []string
+		internal bool
+	}{
+		{"ED-5", Edge{UnixSockets: true}, true, nil, true},
+		{"ED-5 not by default", Edge{}, true, nil, false},
+		{"ED-5 no unknown peer", Edge{UnixSockets: true}, false, nil, false},
+		{"ED-1 with x-forwarded-for", Edge{UnixSockets: true}, true, []string{"10.0.0.1"}, false},
+		{"ED-2", Edge{UnixSockets: true, Inner: true}, true, nil, false},
+		{"ED-2 whom a proxy speaks for", Edge{UnixSockets: true, Inner: true}, true, []string{"203.0.113.9"}, false},
+		{"ED-8 no proxy", Edge{UnixSockets: true, Proxies: lb}, true, nil, true},
+	} {
+		if got := tt.edge.origin(netip.Addr{}, tt.unix, tt.xff); got.internal != tt.internal || got.edge == (tt.internal || tt.edge.Inner) {
+			t.Errorf("%s: origin = %+v, want internal: %v", tt.rule, got, tt.internal)
+		}
+	}
+}
+
+// A server on a unix socket tells its peers from others.
+func TestEdgeServesUnixSocket(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Skipf("no unix sockets here: %v", err)
+	}
+	tracing, err := Setup(t.Context(), Config{
+		Edge: &Edge{UnixSockets: true}, Logger: slog.New(slog.DiscardHandler),
+		Getenv: func(name string) string { return map[string]string{"OTEL_TRACES_EXPORTER": "none"}[name] },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracing.Shutdown(t.Context())
+	id := ""
+	srv := &http.Server{Handler: tracing.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		id = string(requestid.FromContext(r.Context()))
+	}))}
+	done := make(chan struct{})
+	go func() { defer close(done); srv.Serve(l) }()
+	defer func() { srv.Close(); <-done }()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", l.Addr().String())
+	}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "http://unix.test/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Request-Id", strangersID)
+	resp, err := (&http.Client{Transport: transport, Timeout: 5 * time.Second}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if !requestid.Equal(requestid.ID(id), strangersID) {
+		t.Errorf("request id %q: want the one that came, since the peer is inside", id)
 	}
 }
 
@@ -97,7 +161,7 @@ func FuzzEdgeOrigin(f *testing.F) {
 		if hops < 0 {
 			e.Proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 		}
-		o := e.origin(netip.MustParseAddr("192.0.2.1"), []string{xff, xff})
+		o := e.origin(netip.MustParseAddr("192.0.2.1"), false, []string{xff, xff})
 		if o.internal && (o.edge || !within(e.Internal, o.client)) {
 			t.Errorf("origin of %q = %+v", xff, o)
 		}

@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/netip"
 
@@ -59,6 +60,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Peer:    peer(r.RemoteAddr),
 		Method:  r.Method,
 		arrived: r,
+	}
+	if t.edge != nil && t.edge.UnixSockets && !in.Peer.IsValid() {
+		_, in.Unix = r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
 	}
 	in.health = t.health.match(r.URL.Path) || (t.filter != nil && !t.filter(r))
 	if t.spanName != nil || t.attributes != nil {

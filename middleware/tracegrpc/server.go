@@ -108,6 +108,7 @@ func (s *server) start(ctx context.Context, full string, m *method) (context.Con
 		Name:       m.name,
 		Carrier:    in,
 		Peer:       addr,
+		Unix:       !addr.IsValid() && onUnixSocket(ctx),
 		Method:     full,
 		Attributes: m.attrs,
 	})
@@ -151,6 +152,12 @@ func previousAttempts(in incoming) int {
 		return 0
 	}
 	return int(n)
+}
+
+// onUnixSocket tells whether the direct peer is on a unix socket.
+func onUnixSocket(ctx context.Context) bool {
+	p, ok := peer.FromContext(ctx)
+	return ok && p.Addr != nil && p.Addr.Network() == "unix"
 }
 
 // peerOf returns the address of the direct peer; invalid for a unix socket and where
