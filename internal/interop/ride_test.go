@@ -173,6 +173,7 @@ type mesh struct {
 	front string // where a client sends
 	sink  *collectortest.Collector
 	zip   *zipkinSink // nil where Envoy speaks OTLP
+	logs  string      // folder with NAME.jsonl for each service
 }
 
 // hops are the listeners a ride passes, and how often.
@@ -182,7 +183,6 @@ var hops = map[string]int{"ingress": 1, "customer": 1, "driver": 1, "route": 10}
 // customer, which does one thing at a time, there are several.
 func startMesh(t *testing.T, root, tracer string, random float64) *mesh {
 	t.Helper()
-	bin := buildHotrod(t, root)
 	m := &mesh{sink: collectortest.Start(t)}
 	env := []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + m.sink.URL(), "OTEL_BSP_SCHEDULE_DELAY=200"}
 	var provider object
@@ -201,18 +201,33 @@ func startMesh(t *testing.T, root, tracer string, random float64) *mesh {
 	default:
 		t.Fatalf("no tracer %q", tracer)
 	}
+	m.start(t, root, provider, sink, random, env)
+	return m
+}
+
+// start starts the services and the Envoy. Envoy's spans go to sink by provider; the
+// services have env, and write their logs, JSON, to files of logs.
+func (m *mesh) start(t *testing.T, root string, provider object, sink string, random float64, env []string) {
+	t.Helper()
+	bin := buildHotrod(t, root)
+	m.logs = t.TempDir()
+	service := func(name, addr string, args ...string) {
+		t.Helper()
+		// The shell becomes the service, so that its process id is the service's.
+		args = append([]string{"-c", `exec "$0" "$@" >>"$LOG"`, bin, name, "-listen", addr, "-log", "json"}, args...)
+		began(t, name, []string{addr}, append(slices.Clone(env), "LOG="+filepath.Join(m.logs, name+".jsonl")), "sh", args...)
+	}
 
 	const customers = 8
-	service := free(t, customers+3)
+	at := free(t, customers+3)
 	way := free(t, 4) // ingress, customer, driver, route
 	m.front = "http://" + way[0]
-	for _, addr := range service[:customers] {
-		began(t, "customer", []string{addr}, env, bin, "customer", "-listen", addr)
+	for _, addr := range at[:customers] {
+		service("customer", addr)
 	}
-	began(t, "driver", service[customers:customers+1], env, bin, "driver", "-listen", service[customers])
-	began(t, "route", service[customers+1:customers+2], env, bin, "route", "-listen", service[customers+1])
-	began(t, "frontend", service[customers+2:], env, bin, "frontend", "-listen", service[customers+2],
-		"-customer-addr", way[1], "-driver-addr", way[2], "-route-addr", way[3])
+	service("driver", at[customers])
+	service("route", at[customers+1])
+	service("frontend", at[customers+2], "-customer-addr", way[1], "-driver-addr", way[2], "-route-addr", way[3])
 
 	m.envoy = startEnvoy(t, root, envoyConfig{
 		provider: provider, random: random,
@@ -223,14 +238,13 @@ func startMesh(t *testing.T, root, tracer string, random float64) *mesh {
 			{name: "route", addr: way[3], cluster: "route", outbound: true, decorator: "to route"},
 		},
 		clusters: []envoyCluster{
-			{name: "frontend", addrs: service[customers+2:]},
-			{name: "customer", addrs: service[:customers]},
-			{name: "driver", addrs: service[customers : customers+1], http2: true},
-			{name: "route", addrs: service[customers+1 : customers+2]},
+			{name: "frontend", addrs: at[customers+2:]},
+			{name: "customer", addrs: at[:customers]},
+			{name: "driver", addrs: at[customers : customers+1], http2: true},
+			{name: "route", addrs: at[customers+1 : customers+2]},
 			{name: "sink", addrs: []string{sink}},
 		},
 	})
-	return m
 }
 
 // spans returns what arrived so far, of the services and of Envoy.
