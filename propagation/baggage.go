@@ -293,11 +293,8 @@ const upperHex = "0123456789ABCDEF"
 func baggageValue(b baggage.Baggage, s *reqctx.State) string {
 	members := b.Members()
 	slices.SortFunc(members, byKey)
-	size := 256
-	for _, m := range members {
-		size += len(m.Key()) + len(m.Value()) + 2
-	}
-	v, all := appendMembers(make([]byte, 0, min(size, maxBaggageBytes)), members)
+	var usual [512]byte // longer ones grow on the heap
+	v, all := appendMembers(usual[:0], members)
 	if !all && s != nil {
 		// What arrived stands in the context below the state.
 		slices.SortFunc(members, byArrival(baggage.FromContext(s.Context)))
