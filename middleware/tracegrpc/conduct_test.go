@@ -2,19 +2,27 @@ package tracegrpc_test
 
 import (
 	"context"
+	"encoding/json"
+	"io"
+	"net/http/httptest"
+	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/meshtrace/meshtrace/internal/metertest"
 	"github.com/meshtrace/meshtrace/middleware"
 	"github.com/meshtrace/meshtrace/middleware/tracegrpc"
 	"github.com/meshtrace/meshtrace/middleware/tracingtest"
+	"github.com/meshtrace/meshtrace/requestid"
 	"github.com/meshtrace/meshtrace/sampler"
 )
 
@@ -219,5 +227,122 @@ func TestMetadataCapture(t *testing.T) {
 	for _, side := range []map[string]string{request, response} {
 		wantAttrs(t, c, side)
 		wantAttrs(t, s, side)
+	}
+}
+
+// TestEdge: a stranger's trace is linked and not continued, and its id is replaced; a
+// friend's goes on.
+func TestEdge(t *testing.T) {
+	for _, friend := range []bool{false, true} {
+		edge := &middleware.Edge{}
+		if friend {
+			edge.Internal = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		}
+		tracing, spans := tracingtest.New(t, middleware.Config{Edge: edge})
+		var inside requestid.ID
+		srv := grpc.NewServer(tracegrpc.ServerOptions(tracing)...)
+		pb.RegisterTestServiceServer(srv, &service{empty: func(ctx context.Context) error {
+			inside = requestid.FromContext(ctx)
+			return nil
+		}})
+		client := pb.NewTestServiceClient(dial(t, "passthrough:///127.0.0.1:"+listen(t, srv)))
+		ctx := metadata.AppendToOutgoingContext(within(t), "traceparent", traceparent, "x-request-id", requestID)
+		if _, err := client.EmptyCall(ctx, &pb.Empty{}); err != nil {
+			t.Fatal(err)
+		}
+		spans.Wait(t, 1)
+		s := spans.All()[0]
+		if got := s.SpanContext.TraceID().String() == traceHex; got != friend {
+			t.Errorf("friend %v: the caller's trace goes on: %v", friend, got)
+		}
+		if linked := len(s.Links) == 1 && s.Links[0].SpanContext.TraceID().String() == traceHex; linked == friend {
+			t.Errorf("friend %v: links = %+v", friend, s.Links)
+		}
+		if kept := requestid.Equal(inside, requestID); kept != friend {
+			t.Errorf("friend %v: request id = %q", friend, inside)
+		}
+	}
+}
+
+// TestReflectionExcluded: one list has what is served and never traced.
+func TestReflectionExcluded(t *testing.T) {
+	tracing, spans := tracingtest.New(t, middleware.Config{
+		HealthChecks: append(middleware.DefaultHealthChecks(), "/grpc.reflection.*", "/grpc.testing.TestService/EmptyCall"),
+	})
+	srv := grpc.NewServer(tracegrpc.ServerOptions(tracing)...)
+	reflection.Register(srv)
+	pb.RegisterTestServiceServer(srv, &service{})
+	cc := dial(t, "passthrough:///127.0.0.1:"+listen(t, srv))
+	stream, err := reflectionpb.NewServerReflectionClient(cc).ServerReflectionInfo(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream.CloseSend()
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if err != io.EOF {
+		t.Fatal(err)
+	}
+	client := pb.NewTestServiceClient(cc)
+	if _, err := client.EmptyCall(within(t), &pb.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.UnaryCall(within(t), &pb.SimpleRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	spans.Want(t, "SERVER "+testUnary)
+}
+
+// TestLongStreamVisible: a stream is on the debug page of both sides while it runs.
+func TestLongStreamVisible(t *testing.T) {
+	release := make(chan struct{})
+	client, _, tracing := setup(t, middleware.Config{}, &service{
+		duplex: func(ss grpc.BidiStreamingServer[pb.StreamingOutputCallRequest, pb.StreamingOutputCallResponse]) error {
+			if err := ss.Send(&pb.StreamingOutputCallResponse{}); err != nil {
+				return err
+			}
+			<-release
+			return nil
+		},
+	})
+	page := tracing.DebugHandler()
+	running := func() string {
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, httptest.NewRequest("GET", "/api/status", nil))
+		var status struct {
+			Programs []struct {
+				Running []struct{ Kind, Name, Target string }
+			}
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &status); err != nil || len(status.Programs) != 1 {
+			t.Fatalf("api/status = %s, %v", w.Body, err)
+		}
+		var list []string
+		for _, c := range status.Programs[0].Running {
+			list = append(list, c.Kind+" "+c.Name+" "+c.Target)
+		}
+		slices.Sort(list)
+		return strings.Join(list, ", ")
+	}
+	s, err := client.FullDuplexCall(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := running(), "CLIENT "+testDuplex+" "+testDuplex+", SERVER "+testDuplex+" "+testDuplex; got != want {
+		t.Errorf("under way are %q, want %q", got, want)
+	}
+	close(release)
+	if _, err := s.Recv(); err != io.EOF {
+		t.Fatal(err)
+	}
+	for ctx := within(t); running() != "" && ctx.Err() == nil; {
+		pause()
+	}
+	if got := running(); got != "" {
+		t.Errorf("after the end %q is under way", got)
 	}
 }
