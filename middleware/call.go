@@ -210,6 +210,12 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 // admit reads the headers and fills in c but for the span. The parent is in c.ids.
 func (t *Tracing) admit(ctx context.Context, in *Incoming, c *serverCall) {
 	ext := t.propagator.Read(in.Carrier)
+	if ext.Err != nil {
+		t.refused.Add(1)
+	}
+	if ext.Other.IsValid() {
+		t.disagreed.Add(1)
+	}
 	src := headers.NewSource(in.Carrier)
 	ids := src.IDs()
 	if t.names != envoyNames { // ED-14
@@ -231,6 +237,7 @@ func (t *Tracing) admit(ctx context.Context, in *Incoming, c *serverCall) {
 		// headers before: ours goes below it, and what it knew nothing of is a link.
 		if parent.IsValid() && parent.TraceID() != sc.TraceID() && !ext.Other.IsValid() {
 			ext.Other = parent
+			t.disagreed.Add(1)
 		}
 		parent = sc
 	}

@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -105,6 +106,27 @@ func TestCallDisagreement(t *testing.T) {
 	links := one(t, rec).Links()
 	if len(links) != 1 || links[0].SpanContext.TraceID().String() != "463ac35c9f6413ad48485a3953bb6124" {
 		t.Errorf("links = %+v, want the b3 context", links)
+	}
+}
+
+// What became of headers is counted, also of requests that are not traced.
+func TestHeaderCounts(t *testing.T) {
+	tracing, _ := setup(t, middleware.Config{})
+	for _, c := range []otelprop.MapCarrier{
+		{"x-request-id": "125a4afb-6f55-44ba-ad80-413f09f48a28"},
+		{"x-request-id": "a b", "traceparent": "00-zz"},
+		{"traceparent": traceparent, "b3": "463ac35c9f6413ad48485a3953bb6124-a2fb4a1d1a96d312-1"},
+		{"traceparent": unsampled, "b3": "463ac35c9f6413ad48485a3953bb6124-a2fb4a1d1a96d312-0", "baggage": "no member"},
+	} {
+		_, call := tracing.StartServer(t.Context(), middleware.Incoming{Carrier: c})
+		call.End(middleware.Outcome{})
+	}
+	want := map[string]uint64{
+		"request_id_kept": 1, "request_id_replaced": 1, "request_id_made": 2, "request_id_cleared": 0,
+		"context_refused": 2, "context_disagreed": 2,
+	}
+	if got := tracing.HeaderCounts(); !maps.Equal(got, want) {
+		t.Errorf("HeaderCounts = %v, want %v", got, want)
 	}
 }
 

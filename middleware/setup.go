@@ -104,8 +104,10 @@ type Tracing struct {
 	unwatch     func() // ends what flushOnSignal started; nil: it did not
 	unwatchOnce sync.Once
 
-	ids      [4]atomic.Uint64 // requests by requestid.Change
-	stranger atomic.Bool      // one came though there is no edge
+	ids       [4]atomic.Uint64 // requests by requestid.Change
+	refused   atomic.Uint64    // requests with a trace header or baggage that was refused
+	disagreed atomic.Uint64    // requests whose trace headers name two traces
+	stranger  atomic.Bool      // one came though there is no edge
 }
 
 // Setup builds the tracing of a program from cfg and the environment. It does not
@@ -534,6 +536,20 @@ func (t *Tracing) Propagator() *propagation.Propagator { return t.propagator }
 // Sampler returns what decides about requests: its shares can be set while they are
 // served, and it counts what it decided.
 func (t *Tracing) Sampler() *sampler.Sampler { return t.sampler }
+
+// HeaderCounts returns how many requests there were, in a new map, by what became of
+// their headers: "request_id_kept", "request_id_made", "request_id_replaced" and
+// "request_id_cleared" as requestid.Change has them; "context_refused" with trace headers
+// or baggage that break their specification and counted as absent, in whole or in part;
+// "context_disagreed" with trace headers that name two traces, of which the loser became
+// a link. The numbers are each exact, but not of one instant.
+func (t *Tracing) HeaderCounts() map[string]uint64 {
+	m := map[string]uint64{"context_refused": t.refused.Load(), "context_disagreed": t.disagreed.Load()}
+	for i := range t.ids {
+		m["request_id_"+requestid.Change(i).String()] = t.ids[i].Load()
+	}
+	return m
+}
 
 // Stats returns the accounts of Setup's own OTLP exporter; zero without one.
 func (t *Tracing) Stats() exporter.Stats {
