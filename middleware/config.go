@@ -55,7 +55,8 @@ type Config struct {
 	// Zipkin; nil makes those of W3C. It stands without a TracerProvider, which makes
 	// ids itself.
 	Zipkin *Zipkin
-	// Sampling decides about requests; OTEL_TRACES_SAMPLER becomes its Base.
+	// Sampling decides about requests; OTEL_TRACES_SAMPLER becomes its Base, in place of
+	// its Random share as well.
 	Sampling sampler.Config
 	// Export says where spans go. It is not used when TracerProvider is set or
 	// OTEL_TRACES_EXPORTER names another exporter.

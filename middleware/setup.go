@@ -406,7 +406,8 @@ func (t *Tracing) samplingConfig(env *otelenv.Reader, cfg sampler.Config) sample
 	}
 	before := len(env.Problems())
 	if base, ok := envsampler.FromEnv(env); ok {
-		cfg.Base = base
+		// The code's random share answers the same question, and its no would be a veto.
+		cfg.Base, cfg.Random = base, sampler.Fraction{}
 		value, source = base.Description(), variable
 	} else if len(env.Problems()) > before && !stated {
 		cfg.PerSecond = unreadableLimit

@@ -139,17 +139,22 @@ func TestSetupUnreadableSampler(t *testing.T) {
 	}
 }
 
+// TestSetupSamplerVariable: the variable wins over what the code says.
 func TestSetupSamplerVariable(t *testing.T) {
 	for _, tt := range []struct {
 		value, parent string
+		cfg           sampler.Config
 		spans         int
 	}{
-		{"always_off", traceparent, 0},
-		{"parentbased_always_off", traceparent, 1},
-		{"parentbased_always_off", "", 0},
-		{"always_on", "", 1},
+		{"always_off", traceparent, sampler.Config{}, 0},
+		{"parentbased_always_off", traceparent, sampler.Config{}, 1},
+		{"parentbased_always_off", "", sampler.Config{}, 0},
+		{"always_on", "", sampler.Config{}, 1},
+		{"always_on", "", sampler.Config{Random: sampler.Percent(0)}, 1},
+		{"parentbased_always_off", traceparent, sampler.Config{Random: sampler.Percent(0)}, 1},
+		{"always_on", "", sampler.Config{Base: sdktrace.NeverSample()}, 1},
 	} {
-		tracing, rec := setup(t, middleware.Config{Getenv: environment(map[string]string{"OTEL_TRACES_EXPORTER": "none", "OTEL_TRACES_SAMPLER": tt.value})})
+		tracing, rec := setup(t, middleware.Config{Sampling: tt.cfg, Getenv: environment(map[string]string{"OTEL_TRACES_EXPORTER": "none", "OTEL_TRACES_SAMPLER": tt.value})})
 		r := httptest.NewRequest("GET", "/", nil)
 		if tt.parent != "" {
 			r.Header.Set("Traceparent", tt.parent)
