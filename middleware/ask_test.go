@@ -83,6 +83,16 @@ func TestBasesAnswer(t *testing.T) {
 	})
 }
 
+// A sampler of the environment's exports no call without the request that it is of.
+func TestSamplerOfTheEnvironment(t *testing.T) {
+	cfg := middleware.Envoy()
+	cfg.SpawnUpstreamSpan, cfg.Sampling.Overall = true, sampler.Percent(0)
+	cfg.Getenv = environment(map[string]string{"OTEL_TRACES_EXPORTER": "none", "OTEL_TRACES_SAMPLER": "always_on"})
+	if spans, _ := relay(t, cfg, nil); len(spans) != 0 {
+		t.Errorf("%d spans, want none: the shares hold the request back", len(spans))
+	}
+}
+
 func has(s sdktrace.ReadOnlySpan, kv attribute.KeyValue) bool {
 	for _, a := range s.Attributes() {
 		if a == kv {

@@ -231,7 +231,8 @@ func lastAddress(list string, skip int) (a netip.Addr, alone, ok bool) {
 
 // lastUntrusted returns the last address of a list that is not in trusted, the first of
 // all when each is, and whether it is the only one in the list. Empty entries do not
-// count. It is false when there is none, or when one that it passes is no bare address.
+// count. It is false when there is none, when one that it passes is no bare address, and
+// after as many as nobody has in front.
 func lastUntrusted(list string, trusted []netip.Prefix) (a netip.Addr, alone, ok bool) {
 	n := 0
 	for list != "" {
@@ -242,7 +243,7 @@ func lastUntrusted(list string, trusted []netip.Prefix) (a netip.Addr, alone, ok
 			continue
 		}
 		b, err := netip.ParseAddr(entry)
-		if err != nil {
+		if err != nil || n == maxHops {
 			return netip.Addr{}, false, false
 		}
 		a, n = b.Unmap(), n+1

@@ -71,6 +71,7 @@ func TestEdgeOrigin(t *testing.T) {
 		{"ED-8 all are proxies", Edge{Proxies: lb}, "198.51.100.1", []string{"198.51.100.3,198.51.100.2"}, "198.51.100.3", false, true},
 		{"ED-8 no bare address", Edge{Proxies: lb}, "198.51.100.1", []string{"203.0.113.9, a.b.c.d, 198.51.100.2"}, "198.51.100.1", false, true},
 		{"ED-8 behind the last it does not matter", Edge{Proxies: lb}, "198.51.100.1", []string{"a.b.c.d, 203.0.113.9"}, "203.0.113.9", false, true},
+		{"ED-8 more proxies than anybody has", Edge{Proxies: lb}, "198.51.100.1", []string{"203.0.113.9" + strings.Repeat(",198.51.100.2", maxHops)}, "198.51.100.1", false, true},
 		{"ED-8 empty entries", Edge{Proxies: lb, Internal: ten}, "198.51.100.1", []string{", ,10.0.0.1, ,"}, "10.0.0.1", true, false},
 		{"ED-8 empty xff", Edge{Proxies: lb}, "198.51.100.1", []string{""}, "198.51.100.1", false, true},
 		{"ED-8 one internal address", Edge{Proxies: lb, Internal: ten}, "198.51.100.1", []string{"10.0.0.1"}, "10.0.0.1", true, false},

@@ -408,6 +408,9 @@ func (t *Tracing) samplingConfig(env *otelenv.Reader, cfg sampler.Config) sample
 	if base, ok := envsampler.FromEnv(env); ok {
 		// The code's random share answers the same question, and its no would be a veto.
 		cfg.Base, cfg.Random = base, sampler.Fraction{}
+		// W-16 is for a sampler that the program chose together with its shares. Whoever
+		// sets the variable does not think of spans without their parents.
+		cfg.AskAlways = false
 		value, source = base.Description(), variable
 	} else if len(env.Problems()) > before && !stated {
 		cfg.PerSecond = unreadableLimit
