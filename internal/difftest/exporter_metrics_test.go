@@ -108,7 +108,7 @@ func TestExporterMetrics(t *testing.T) {
 	_, child := tracer.Start(ctx, "local parent")
 	child.End()
 	to.answer.Store(nil)
-	end(120) // the queue takes a hundred
+	end(120)                        // the queue takes a hundred
 	_ = exp.ForceFlush(t.Context()) // some may be lost
 	got := points(t, reader)
 	st := exp.Stats()
