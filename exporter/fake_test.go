@@ -26,20 +26,25 @@ var testResource = resource.NewSchemaless(attribute.String("service.name", "test
 
 // makeSpan returns the finished span with number n. The same number makes the same ids.
 func makeSpan(n int, kv ...attribute.KeyValue) sdktrace.ReadOnlySpan {
-	var tid trace.TraceID
-	var sid trace.SpanID
-	binary.BigEndian.PutUint64(tid[:], uint64(n)+1)
-	binary.BigEndian.PutUint64(sid[:], uint64(n)+1)
 	start := time.Unix(1_700_000_000, 0)
 	return tracetest.SpanStub{
 		Name:                 "span",
-		SpanContext:          trace.NewSpanContext(trace.SpanContextConfig{TraceID: tid, SpanID: sid, TraceFlags: trace.FlagsSampled}),
+		SpanContext:          spanContext(n),
 		StartTime:            start,
 		EndTime:              start.Add(time.Millisecond),
 		Attributes:           kv,
 		Resource:             testResource,
 		InstrumentationScope: instrumentation.Scope{Name: "test"},
 	}.Snapshot()
+}
+
+// spanContext is that of span n.
+func spanContext(n int) trace.SpanContext {
+	var tid trace.TraceID
+	var sid trace.SpanID
+	binary.BigEndian.PutUint64(tid[:], uint64(n)+1)
+	binary.BigEndian.PutUint64(sid[:], uint64(n)+1)
+	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: tid, SpanID: sid, TraceFlags: trace.FlagsSampled})
 }
 
 // end ends the spans from up to to.
@@ -268,5 +273,7 @@ func (f *fakeSender) peak() int {
 	f.most = f.now
 	return n
 }
+
+var discardLog = slog.New(slog.DiscardHandler)
 
 func otelReader() *otelenv.Reader { return otelenv.New(noEnv) }

@@ -13,50 +13,55 @@ import (
 // shortened is a span with its long strings cut.
 type shortened struct {
 	sdktrace.ReadOnlySpan
-	limit int
+	name       string
+	status     sdktrace.Status
+	attributes []attribute.KeyValue
+	events     []sdktrace.Event
+	links      []sdktrace.Link
 }
+
+func (s *shortened) Name() string                     { return s.name }
+func (s *shortened) Status() sdktrace.Status          { return s.status }
+func (s *shortened) Attributes() []attribute.KeyValue { return s.attributes }
+func (s *shortened) Events() []sdktrace.Event         { return s.events }
+func (s *shortened) Links() []sdktrace.Link           { return s.links }
 
 // shorten cuts the strings of a span that is larger than a request until it fits, so
 // that its ids, times and status still arrive. Where even that does not help r stays
-// too large.
+// too large. Each round works on what the one before left.
 func (e *Exporter) shorten(r *record, s sdktrace.ReadOnlySpan) {
+	if r.group.size > e.maxSpan {
+		return // resource and scope alone are too large
+	}
 	for limit := e.maxSpan / 16; limit >= 16; limit /= 8 {
-		body, repaired := otlpwire.AppendSpan(r.body[:0], shortened{s, limit})
+		s = cutSpan(s, limit)
+		body, more := otlpwire.AppendSpan(r.body[:0], s)
 		r.body = body
 		if len(body)+r.group.size <= e.maxSpan {
-			r.repaired, r.shortened = repaired, true
+			r.repaired, r.shortened = more, true
 			return
 		}
 	}
 }
 
-func (s shortened) Name() string { return cutString(s.ReadOnlySpan.Name(), s.limit) }
-
-func (s shortened) Status() sdktrace.Status {
-	st := s.ReadOnlySpan.Status()
-	st.Description = cutString(st.Description, s.limit)
-	return st
-}
-
-func (s shortened) Attributes() []attribute.KeyValue {
-	return cutAttributes(s.ReadOnlySpan.Attributes(), s.limit)
-}
-
-func (s shortened) Events() []sdktrace.Event {
-	events := append([]sdktrace.Event(nil), s.ReadOnlySpan.Events()...)
-	for i := range events {
-		events[i].Name = cutString(events[i].Name, s.limit)
-		events[i].Attributes = cutAttributes(events[i].Attributes, s.limit)
+func cutSpan(s sdktrace.ReadOnlySpan, limit int) *shortened {
+	c := &shortened{
+		ReadOnlySpan: s,
+		name:         cutString(s.Name(), limit),
+		status:       s.Status(),
+		attributes:   cutAttributes(s.Attributes(), limit),
+		events:       append([]sdktrace.Event(nil), s.Events()...),
+		links:        append([]sdktrace.Link(nil), s.Links()...),
 	}
-	return events
-}
-
-func (s shortened) Links() []sdktrace.Link {
-	links := append([]sdktrace.Link(nil), s.ReadOnlySpan.Links()...)
-	for i := range links {
-		links[i].Attributes = cutAttributes(links[i].Attributes, s.limit)
+	c.status.Description = cutString(c.status.Description, limit)
+	for i := range c.events {
+		c.events[i].Name = cutString(c.events[i].Name, limit)
+		c.events[i].Attributes = cutAttributes(c.events[i].Attributes, limit)
 	}
-	return links
+	for i := range c.links {
+		c.links[i].Attributes = cutAttributes(c.links[i].Attributes, limit)
+	}
+	return c
 }
 
 func cutAttributes(kvs []attribute.KeyValue, limit int) []attribute.KeyValue {
