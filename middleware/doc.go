@@ -22,8 +22,13 @@
 // traced costs next to nothing: it never enters the SDK, and its ids travel all the
 // same.
 //
-// The environment wins over Config; [Tracing.DebugHandler] shows what is in force
-// and where each value came from.
+// The environment wins over Config; one line at the start, and
+// [Tracing.DebugHandler], say what is in force and where each value came from.
+//
+// With a Config.MeterProvider every call is measured, traced or not. Hooks of Config
+// filter requests, name spans and edit attributes; those that are nil cost nothing.
+// MIGRATING.md, beside this package's source, has what each option of otelhttp and
+// otelgrpc becomes, and what routers and other instrumentation need.
 //
 // # Limits
 //
