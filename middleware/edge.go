@@ -138,9 +138,12 @@ var forwardedFor = headers.Name{Canonical: "X-Forwarded-For", Lower: "x-forwarde
 
 const forwardedProto = "X-Forwarded-Proto"
 
-// maxForwarded bounds in bytes what is looked at of x-forwarded-for. Envoy limits
-// all headers together; an address list of this size is nobody's.
-const maxForwarded = 8 << 10
+// What is looked at of x-forwarded-for, in bytes and in lines: more than the addresses
+// of as many hops as can be trusted, and than an Envoy takes (max_headers_count).
+const (
+	maxForwarded      = 3 << 10
+	maxForwardedLines = 100
+)
 
 // origin tells where a request of a peer comes from, which may be on a unix socket. xff
 // are the lines of x-forwarded-for.
@@ -196,14 +199,20 @@ func joinForwarded(lines []string) (list string, present bool) {
 	case 1:
 		list = lines[0]
 	default:
-		n := 0
-		first := len(lines)
-		for first > 0 && n <= maxForwarded {
-			first--
-			n += len(lines[first]) + 1
+		var kept [1 + maxForwardedLines]string
+		first, room := len(kept), maxForwarded
+		for i := len(lines) - 1; i >= 0; i-- {
+			if room <= 0 || len(lines)-i > maxForwardedLines {
+				first-- // an empty one tells that there were more
+				break
+			}
+			if l := lines[i]; l != "" {
+				first--
+				kept[first] = l[max(0, len(l)-room):]
+				room -= len(l) + 1
+			}
 		}
-		kept := slices.DeleteFunc(slices.Clone(lines[first:]), func(l string) bool { return l == "" })
-		list = strings.Join(kept, ",")
+		list = strings.Join(kept[first:], ",")
 	}
 	if len(list) > maxForwarded {
 		list = list[len(list)-maxForwarded:]
@@ -497,13 +506,24 @@ func (e *headerEdit) remove(names ...string) {
 // after, and those that say where a request comes from.
 var unnamed = []string{"Connection", "Upgrade", "Te", "X-Forwarded-For", "X-Forwarded-Host", forwardedProto}
 
+// maxConnectionNames is how many names of Connection are looked at: more than a message
+// has headers of its hop. (Envoy refuses more than 10.)
+const maxConnectionNames = 64
+
 // withoutConnection returns h without the headers that its Connection lines name, as
 // RFC 9110 section 7.6.1 asks of whoever passes a request on (O-5), and whether that
 // is a copy. h is not changed.
 func withoutConnection(h http.Header) (http.Header, bool) {
 	var copied http.Header
+	names, bytes := maxConnectionNames, maxForwarded
 	for _, line := range h["Connection"] {
+		if bytes -= len(line) + 1; bytes < 0 {
+			break
+		}
 		for name := range strings.SplitSeq(line, ",") {
+			if names--; names < 0 {
+				break
+			}
 			name = textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t"))
 			if _, ok := h[name]; !ok || slices.Contains(unnamed, name) {
 				continue

@@ -63,13 +63,30 @@ func (c *serverCall) forwardedBy() (element, bool) {
 }
 
 // of returns the element of a comma list; a list that is too short has its first. A
-// comma within quotes separates nothing.
+// comma within quotes separates nothing. It collects nothing: a list may be all commas.
 func (n element) of(list string) string {
-	if strings.IndexByte(list, ',') < 0 {
-		return strings.TrimSpace(list)
+	skip := 0
+	if n > 0 && strings.IndexByte(list, ',') >= 0 {
+		elements := 1
+		for rest := list; ; elements++ {
+			_, after, more := cutElement(rest)
+			if !more {
+				break
+			}
+			rest = after
+		}
+		skip = max(0, elements-int(n))
 	}
-	var parts []string
-	quoted, start := false, 0
+	for ; skip > 0; skip-- {
+		_, list, _ = cutElement(list)
+	}
+	first, _, _ := cutElement(list)
+	return strings.TrimSpace(first)
+}
+
+// cutElement cuts list around its first comma that does not stand within quotes.
+func cutElement(list string) (before, after string, found bool) {
+	quoted := false
 	for i := 0; i < len(list); i++ {
 		switch list[i] {
 		case '"':
@@ -80,18 +97,11 @@ func (n element) of(list string) string {
 			}
 		case ',':
 			if !quoted {
-				if n == 0 {
-					return strings.TrimSpace(list[:i])
-				}
-				parts, start = append(parts, list[start:i]), i+1
+				return list[:i], list[i+1:], true
 			}
 		}
 	}
-	parts = append(parts, list[start:])
-	if n == 0 {
-		return strings.TrimSpace(parts[0])
-	}
-	return strings.TrimSpace(parts[max(0, len(parts)-int(n))])
+	return list, "", false
 }
 
 // forwarded reads proto and host of one element of Forwarded (RFC 7239, section 4); ""

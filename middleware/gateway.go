@@ -116,7 +116,7 @@ func (in *Incoming) proxied(t *Tracing, r *http.Request, header http.Header) {
 // front says, where it is believed, else that of the connection.
 func (t *Tracing) arrivedScheme(r *http.Request, peer netip.Addr) string {
 	if said := r.Header[forwardedProto]; len(said) > 0 && t.believesProto(peer) {
-		if s := strings.ToLower(headers.Joined(said)); s == "http" || s == "https" {
+		if s := schemeName(onlyLine(said)); s != "" {
 			return s
 		}
 	}
@@ -124,6 +124,21 @@ func (t *Tracing) arrivedScheme(r *http.Request, peer netip.Addr) string {
 		return "https"
 	}
 	return "http"
+}
+
+// onlyLine returns the line that is not empty, if there is just one: what Envoy makes of
+// them (O-4), where nothing with a comma in it is of use.
+func onlyLine(lines []string) (only string) {
+	for _, l := range lines {
+		switch {
+		case l == "":
+		case only != "":
+			return ""
+		default:
+			only = l
+		}
+	}
+	return only
 }
 
 // believesProto tells whether x-forwarded-proto of a peer counts.

@@ -29,7 +29,7 @@ type tagWriter struct {
 }
 
 func (w *tagWriter) set(key attribute.Key, value string) {
-	w.add(key.String(value))
+	w.add(key.String(semconv.Cut(value, maxPath))) // whatever it was rendered from
 	switch key {
 	case semconv.EnvoyHTTPStatusCode: // S-1: never back to Unset
 		if n, ok := codeOf(value); ok && w.status.HTTP(w.kind, int(min(n, math.MaxInt32)), nil).Code == codes.Error && n != 0 {

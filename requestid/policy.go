@@ -121,8 +121,11 @@ func (c Change) String() string {
 // cut (O-5); several header lines belong into in joined by a comma (O-4). The id
 // is "" only under Preserve and Disable. See RID-1 to RID-8.
 func (p Policy) Next(in string, edge bool) (ID, Change) {
-	in = strings.Trim(in, " \t")
-	bad := !p.accepts(in)
+	bad := len(in) > maxAnyBytes // before any work
+	if !bad {
+		in = strings.Trim(in, " \t")
+		bad = !p.accepts(in)
+	}
 	if p.External == Preserve || p.External == Disable {
 		if bad { // none may be made, and this one may not travel
 			return "", Replaced
@@ -155,9 +158,6 @@ const maxAnyBytes = 60 << 10
 func (p Policy) accepts(in string) bool {
 	if !p.AnyBytes {
 		return in == "" || refusedAt(in) < 0
-	}
-	if len(in) > maxAnyBytes {
-		return false
 	}
 	for i := range len(in) {
 		if c := in[i]; c < ' ' && c != '\t' || c == 0x7f { // O-5: Envoy answers 400

@@ -108,10 +108,11 @@ func (s *Source) IDs() IDs {
 	return in
 }
 
-// Bounds of Joined: bytes it makes, of which all readers refuse less, and lines it
-// looks at.
+// Bounds of Joined: bytes it makes, of which all readers refuse less, and what it looks
+// at.
 const (
 	maxJoined = 1 << 10
+	maxLine   = maxJoined + 1 // of one line among several
 	maxLines  = 64
 )
 
@@ -128,7 +129,12 @@ func Joined(lines []string) string {
 	if len(lines) > maxLines {
 		return ""
 	}
+	size := 0
+	for _, l := range lines {
+		size += min(len(l), maxLine) + 1
+	}
 	var b strings.Builder
+	b.Grow(min(size, maxJoined+1+maxLine))
 	for _, l := range lines {
 		if l == "" {
 			continue
@@ -136,7 +142,7 @@ func Joined(lines []string) string {
 		if b.Len() > 0 {
 			b.WriteByte(',')
 		}
-		if b.WriteString(l); b.Len() > maxJoined {
+		if b.WriteString(l[:min(len(l), maxLine)]); b.Len() > maxJoined {
 			break
 		}
 	}
