@@ -79,12 +79,3 @@ func begins(s string, prefixes ...string) bool {
 	}
 	return false
 }
-
-func holds(s string, parts ...string) bool {
-	for _, p := range parts {
-		if strings.Contains(s, p) {
-			return true
-		}
-	}
-	return false
-}

@@ -101,8 +101,8 @@ func viewSpan(p parity.Proxy, s sdktrace.ReadOnlySpan) spanView {
 		v.Events = append(v.Events, e.Name)
 	}
 	for _, kv := range s.Attributes() {
-		if name := string(kv.Key); !notEnvoys()[name] && !(zipkin && kv.Value.Emit() == "") {
-			v.attributes[name] = kv.Value.Emit()
+		if name := string(kv.Key); !notEnvoys()[name] && !(zipkin && kv.Value.String() == "") {
+			v.attributes[name] = kv.Value.String()
 		}
 	}
 	if zipkin {
