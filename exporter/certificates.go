@@ -15,10 +15,18 @@ const maxPEM = 4 << 20
 
 var (
 	errPEMSize = errors.New("larger than 4 MiB")
+	errPEMFile = errors.New("not a regular file")
 	errPEMNone = errors.New("no certificate in it")
 )
 
 func readFile(path string) ([]byte, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() { // opening a pipe would wait for its writer
+		return nil, errPEMFile
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -277,3 +277,5 @@ func (f *fakeSender) peak() int {
 var discardLog = slog.New(slog.DiscardHandler)
 
 func otelReader() *otelenv.Reader { return otelenv.New(noEnv) }
+
+func otelenvOf(pairs ...string) *otelenv.Reader { return otelenv.New(env(pairs...)) }

@@ -1,14 +1,18 @@
 package exporter
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -132,5 +136,124 @@ func TestHostileServer(t *testing.T) {
 				}
 			})
 		}
+	})
+}
+
+// endlessTrailers answers each request with a trailer of 100 MB, over whichever protocol it came.
+func endlessTrailers(t *testing.T) (addr string, sent *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent = new(atomic.Int64)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				c.SetDeadline(time.Now().Add(10 * time.Second))
+				r := bufio.NewReader(c)
+				first, err := r.Peek(4)
+				switch {
+				case err != nil:
+				case string(first) == "PRI ":
+					trailHTTP2(c, r, sent)
+				default:
+					trailHTTP1(c, r, sent)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	return l.Addr().String(), sent
+}
+
+const trailerBytes = 100 << 20
+
+func trailHTTP1(c net.Conn, r *bufio.Reader, sent *atomic.Int64) {
+	req, err := http.ReadRequest(r)
+	if err != nil || req.Method != http.MethodPost {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		return
+	}
+	io.Copy(io.Discard, req.Body)
+	io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nTrailer: X\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+	line := []byte("X: " + strings.Repeat("x", 32<<10) + "\r\n")
+	for n := 0; n < trailerBytes; n += len(line) {
+		m, err := c.Write(line)
+		sent.Add(int64(m))
+		if err != nil {
+			return
+		}
+	}
+}
+
+func trailHTTP2(c net.Conn, r *bufio.Reader, sent *atomic.Int64) {
+	frame := func(kind, flags byte, stream uint32, body []byte) error {
+		head := []byte{byte(len(body) >> 16), byte(len(body) >> 8), byte(len(body)), kind, flags, byte(stream >> 24), byte(stream >> 16), byte(stream >> 8), byte(stream)}
+		_, err := c.Write(append(head, body...))
+		return err
+	}
+	r.Discard(24) // the preface
+	frame(4, 0, 0, nil)
+	for {
+		head := make([]byte, 9)
+		if _, err := io.ReadFull(r, head); err != nil {
+			return
+		}
+		n := int64(head[0])<<16 | int64(head[1])<<8 | int64(head[2])
+		stream := binary.BigEndian.Uint32(head[5:])
+		if _, err := io.CopyN(io.Discard, r, n); err != nil {
+			return
+		}
+		if head[3] == 4 && head[4]&1 == 0 {
+			frame(4, 1, 0, nil)
+		}
+		if head[4]&1 == 0 || stream == 0 { // not the end of a request
+			continue
+		}
+		frame(1, 4, stream, append([]byte{0x88, 0x0f, 0x10, 16}, "application/grpc"...))       // :status 200, content-type
+		go io.Copy(io.Discard, r)                                                              // window updates
+		field := append([]byte{0x00, 1, 'x', 0x7f, 0x81, 0x7e}, strings.Repeat("x", 16256)...) // a literal of 127 + 1 + 126*128 bytes
+		kind, flags := byte(1), byte(1)
+		for n := 0; n < trailerBytes; n += len(field) {
+			if frame(kind, flags, stream, field) != nil {
+				return
+			}
+			sent.Add(int64(len(field)))
+			kind, flags = 9, 0 // CONTINUATION
+		}
+		return
+	}
+}
+
+// F17: trailers of 100 MB are not read to their end, and cost next to nothing.
+func TestHostileTrailers(t *testing.T) {
+	overBoth(t, func(t *testing.T, p Protocol) {
+		addr, sent := endlessTrailers(t)
+		e := start(t, Config{Endpoint: "http://" + addr, Protocol: p, Timeout: 5 * time.Second})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		end(e, 0, 10)
+		for deadline := time.Now().Add(10 * time.Second); e.Stats().LastError == nil && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		runtime.ReadMemStats(&after)
+		st := e.Stats()
+		if st.LastError == nil || sent.Load() == 0 {
+			t.Fatalf("no failure, %d bytes of trailers sent: %+v", sent.Load(), st)
+		}
+		if n := sent.Load(); n > 32<<20 {
+			t.Errorf("%d MiB of a trailer were taken", n>>20)
+		}
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 16<<20 {
+			t.Errorf("%d MiB allocated", grown>>20)
+		}
+		t.Logf("%d KiB of trailers taken: %v", sent.Load()>>10, st.LastError)
 	})
 }
