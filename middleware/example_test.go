@@ -6,6 +6,8 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 
 	otelprop "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -63,4 +65,30 @@ func ExampleTracing_StartServer() {
 	fmt.Println(requestid.FromContext(ctx), call.Decision().Traced)
 	call.End(middleware.Outcome{})
 	// Output: 125a4afb-6f55-94ba-ad80-413f09f48a28 true
+}
+
+// A gateway in a mesh that reports to Zipkin: its server span is the caller's own, and
+// what it calls is told so.
+func ExampleWithZipkin() {
+	cfg := middleware.WithZipkin(middleware.Envoy(), middleware.Zipkin{})
+	cfg.Getenv = noExport
+	tracing, err := middleware.Setup(context.Background(), cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer tracing.Shutdown(context.Background())
+
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Println("upstream got", r.Header.Get("B3"))
+	}))
+	defer upstream.Close()
+	to, _ := url.Parse(upstream.URL)
+	transport := tracing.Transport(nil)
+	defer http.DefaultClient.CloseIdleConnections()
+	gateway := tracing.Handler(&httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }})
+
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("B3", "48485a3953bb6124-a2fb4a1d1a96d312-1-0020000000000001")
+	gateway.ServeHTTP(httptest.NewRecorder(), r)
+	// Output: upstream got 48485a3953bb6124-a2fb4a1d1a96d312-1-0020000000000001
 }

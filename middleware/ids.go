@@ -58,6 +58,21 @@ type Zipkin struct {
 	TimestampTraceIDs bool
 }
 
+// String says in a few words how z makes ids.
+func (z Zipkin) String() string {
+	s := "ids of 64 bits"
+	if z.TraceID128 {
+		s = "ids of 128 bits"
+	}
+	if z.TimestampTraceIDs {
+		s += ", with the time"
+	}
+	if z.NotShared {
+		return s + ", no shared spans"
+	}
+	return s + ", shared spans"
+}
+
 // newIDs returns the ids of a new trace and of its first span (B-12).
 func (z *Zipkin) newIDs() (t trace.TraceID, s trace.SpanID) {
 	s = newSpanID()

@@ -230,6 +230,17 @@ func TestZipkinRatio(t *testing.T) {
 	}
 }
 
+func TestZipkinString(t *testing.T) {
+	for z, want := range map[middleware.Zipkin]string{
+		{}: "ids of 64 bits, shared spans",
+		{NotShared: true, TraceID128: true, TimestampTraceIDs: true}: "ids of 128 bits, with the time, no shared spans",
+	} {
+		if got := z.String(); got != want {
+			t.Errorf("String = %q, want %q", got, want)
+		}
+	}
+}
+
 func TestZipkinConfig(t *testing.T) {
 	_, err := middleware.Setup(context.Background(), middleware.Config{
 		Zipkin: &middleware.Zipkin{}, TracerProvider: sdktrace.NewTracerProvider(), Getenv: noExport,

@@ -173,6 +173,7 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	if cfg.Zipkin != nil {
 		zipkin := *cfg.Zipkin
 		t.zipkin = &zipkin
+		t.setting("Zipkin", zipkin.String(), "Config")
 	}
 	t.strict = cfg.Propagation.Strict
 	t.names = namesOf(cfg.Proxy.HeaderPrefix)
