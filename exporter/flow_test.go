@@ -14,7 +14,12 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/meshtrace/meshtrace/internal/otlpwire"
 )
 
 var (
@@ -813,6 +818,101 @@ func TestContained(t *testing.T) {
 		})
 	})
 }
+
+// MeterProviders that panic, at once or when something is measured.
+func TestContainedMeterProvider(t *testing.T) {
+	for name, mp := range map[string]metric.MeterProvider{
+		"Meter": panickyMeters{}, "Record": panickyRecords{}, "Unregister": panickyRegistration{},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := start(t, Config{Sender: newFake(nil), MeterProvider: mp})
+				tp := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(e))
+				for range 5 {
+					_, s := tp.Tracer("").Start(context.Background(), "s")
+					s.End()
+					time.Sleep(2 * time.Second)
+				}
+				if err := e.Shutdown(context.Background()); err != nil {
+					t.Error(err)
+				}
+				if st := checkAccounts(t, e, Kept{}); st.Delivered != 5 || st.Panics == 0 {
+					t.Errorf("delivered %d, %d panics", st.Delivered, st.Panics)
+				}
+				if l := logged(e); len(l) == 0 || !strings.Contains(l[0], "panicked: boom") {
+					t.Errorf("lines %q", l)
+				}
+			})
+		})
+	}
+}
+
+type panickyMeters struct{ noop.MeterProvider }
+
+func (panickyMeters) Meter(string, ...metric.MeterOption) metric.Meter { panic("boom") }
+
+type panickyRecords struct{ noop.MeterProvider }
+
+func (panickyRecords) Meter(string, ...metric.MeterOption) metric.Meter { return panickyMeter{} }
+
+type panickyMeter struct{ noop.Meter }
+
+func (panickyMeter) Float64Histogram(string, ...metric.Float64HistogramOption) (metric.Float64Histogram, error) {
+	return panickyHistogram{}, nil
+}
+
+type panickyHistogram struct{ noop.Float64Histogram }
+
+func (panickyHistogram) Record(context.Context, float64, ...metric.RecordOption) { panic("boom") }
+
+type panickyRegistration struct{ noop.MeterProvider }
+
+func (panickyRegistration) Meter(string, ...metric.MeterOption) metric.Meter {
+	return registrationMeter{}
+}
+
+type registrationMeter struct{ noop.Meter }
+
+func (registrationMeter) RegisterCallback(metric.Callback, ...metric.Observable) (metric.Registration, error) {
+	return badRegistration{}, nil
+}
+
+type badRegistration struct{ noop.Registration }
+
+func (badRegistration) Unregister() error { panic("boom") }
+
+// A clock that steps by an hour in mid-span, either way: the span arrives as it is, and
+// nothing here runs by the wall.
+func TestContainedClockSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []otlpwire.Span
+		e := start(t, Config{Sender: sendFunc(func(request []byte) {
+			spans, err := otlpwire.Decode(request)
+			if err != nil {
+				t.Error(err)
+			}
+			got = append(got, spans...)
+		})})
+		at := time.Now().Round(0)
+		for i, step := range []time.Duration{time.Hour, -time.Hour, 1 << 62, -1 << 62} {
+			stub := tracetest.SpanStubFromReadOnlySpan(makeSpan(i))
+			stub.StartTime, stub.EndTime = at, at.Add(step)
+			e.OnEnd(stub.Snapshot())
+		}
+		time.Sleep(2 * firstDelay)
+		if len(got) != 4 || got[1].End >= got[1].Start || got[0].End != uint64(at.Add(time.Hour).UnixNano()) {
+			t.Errorf("spans %+v", got)
+		}
+	})
+}
+
+type sendFunc func(request []byte)
+
+func (f sendFunc) Send(_ context.Context, request []byte, _ int) (int, error) {
+	f(request)
+	return 0, nil
+}
+func (sendFunc) Close() error { return nil }
 
 type panickyCloser struct{ discard }
 
