@@ -209,6 +209,11 @@ func (a *attemptSnapshot) fail(ctx context.Context, err error) {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			a.flag = FlagUpstreamTimeout
 		}
+	case errors.Is(err, context.Canceled), err == context.DeadlineExceeded: // of a transport that tells no more
+		a.canceled = true
+		if err == context.DeadlineExceeded {
+			a.flag = FlagUpstreamTimeout
+		}
 	default:
 		if a.reset = ResetOf(err); a.reset == 0 && isTimeout(err) { // of the base transport
 			a.canceled = true

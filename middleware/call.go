@@ -483,7 +483,7 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 	if t.role == Gateway {
 		out.Upstream = c.goesTo(out)
 		if out.Name == "" {
-			out.Name = routerName(&out.Upstream)
+			out.Name = upstreamName(out)
 		}
 	}
 	switch {

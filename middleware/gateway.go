@@ -44,6 +44,18 @@ func (d Direction) String() string {
 	return fmt.Sprintf("Direction(%d)", uint8(d))
 }
 
+// ParseDirection reads "ingress" or "egress", or Envoy's traffic_direction: INBOUND,
+// OUTBOUND, UNSPECIFIED or "". // N-1
+func ParseDirection(s string) (Direction, error) {
+	switch s {
+	case "ingress", "INBOUND", "UNSPECIFIED", "":
+		return Ingress, nil
+	case "egress", "OUTBOUND":
+		return Egress, nil
+	}
+	return 0, fmt.Errorf("middleware: direction %.40q: allowed is ingress, egress, INBOUND, OUTBOUND or UNSPECIFIED", s)
+}
+
 // proxied is what a gateway knows of a request beside its Call. What is not in progress
 // belongs to the goroutine that serves the request.
 type proxied struct {
@@ -329,6 +341,9 @@ func (c *Call) goesTo(out *Outgoing) Upstream {
 	if p == nil {
 		return u
 	}
+	if u.Own {
+		return u
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.attempts++
@@ -338,9 +353,17 @@ func (c *Call) goesTo(out *Outgoing) Upstream {
 	return u.over(p.upstream)
 }
 
-// routerName is the name of the span of a call upstream. // N-3
-func routerName(u *Upstream) string {
-	return semconv.Cut("router "+u.observed()+" egress", maxOperation)
+// upstreamName is the name of the span of a call that a gateway makes. // N-3
+func upstreamName(out *Outgoing) string {
+	u := &out.Upstream
+	name := "router " + u.observed() + " egress"
+	if u.Own {
+		name = "async " + u.Cluster + " egress"
+		if strings.HasPrefix(out.Method, "/") {
+			name = "async " + strings.ReplaceAll(span.RPCName(out.Method), "/", ".") + " egress"
+		}
+	}
+	return semconv.Cut(name, maxOperation)
 }
 
 // begin notes a call upstream, where a span is to tell of it.
@@ -353,7 +376,7 @@ func (c *Call) begin(out *Outgoing) {
 	if out.Carrier != nil {
 		c.attempt.request.header = headerOf(out.Carrier)
 	}
-	if p != nil {
+	if p != nil && !out.Upstream.Own {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.last = c.attempt

@@ -277,7 +277,10 @@ func (t *Tracing) envoyMethod(method string) string {
 // endUpstream writes the tags of the span of one attempt. // T-6
 func (c *Call) endUpstream(w *tagWriter, o *Outcome, a *attemptSnapshot) {
 	p, t := c.gateway, c.tracing
-	w.grpc(a.answer)  // S-3: it arrives before
+	w.grpc(a.answer)                                                                                        // S-3: it arrives before
+	if n, ok := codeOf(a.answer.status); a.upstream.Own && c.rpc && a.answer.hasStatus && (!ok || n != 0) { // T-9
+		w.set(semconv.EnvoyError, "true")
+	}
 	if a.reset != 0 { // E-2, T-10
 		w.set(semconv.EnvoyError, "true")
 		w.set(semconv.EnvoyErrorReason, a.reset.Error())

@@ -23,6 +23,10 @@ type Upstream struct {
 	// Attempt counts from 1; above it the call is a retry. 0 lets Transport count the
 	// calls of a request.
 	Attempt int
+	// Own is a call of the gateway's own on the way, as to an authorization service: it
+	// is no attempt at the request, and its span is "async <cluster> egress", or "async
+	// <service>.<method> egress" of a gRPC call (N-3).
+	Own bool
 	// ClusterMetadata and HostMetadata are for span.MetadataTag.
 	ClusterMetadata, HostMetadata span.Metadata
 }

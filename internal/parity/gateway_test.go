@@ -52,7 +52,8 @@ type answer struct {
 	decision string              // the counters that moved, joined with +; none
 	client   netip.Addr          // the address taken for the client's; invalid where nothing tells it
 	spans    []sdktrace.ReadOnlySpan
-	log      []string // lines of the access log
+	log      []string          // lines of the access log
+	export   map[string]string // the request that the spans left in, where the case tells one
 }
 
 // attempt is a request as the upstream received it.
@@ -79,6 +80,8 @@ func send(c parity.Case, edits ...func(*middleware.Config)) (answer, error) {
 	spans := tracetest.NewSpanRecorder()
 	recorder := spans
 	var editErr error
+	collector, exports, stopCollector := captured()
+	defer stopCollector()
 	opts := proxy.Options{
 		Logger: slog.New(slog.DiscardHandler),
 		Transport: func(t *http.Transport) {
@@ -91,6 +94,10 @@ func send(c parity.Case, edits ...func(*middleware.Config)) (answer, error) {
 			editErr = tracerOf(c.Config, m)
 			m.Proxy.Address = netip.MustParseAddr(proxyOwn)
 			m.Proxy.HeaderPrefix = c.Config.Node.HeaderPrefix
+			resourceOf(c.Config, m)
+			if c.Expect.ExportRequest != nil {
+				exportTo(collector, m)
+			}
 			for _, edit := range edits {
 				edit(m)
 			}
@@ -145,6 +152,12 @@ func send(c parity.Case, edits ...func(*middleware.Config)) (answer, error) {
 	a.spans = ended(spans)
 	a.client = g.client
 	a.log = log.take()
+	if c.Expect.ExportRequest != nil {
+		if err := served.Tracing().ForceFlush(context.Background()); err != nil {
+			return answer{}, err
+		}
+		a.export = <-exports
+	}
 	return a, a.checkClient()
 }
 

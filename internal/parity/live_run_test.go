@@ -29,6 +29,8 @@ func TestLive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("ORACLE_ENV", "from-environment") // as in the recording
+	t.Setenv("ORACLE_EMPTY", "")
 	n := newTally("live", liveExemptions, liveNotYet)
 	for _, c := range live.Cases {
 		n.run(t, subject{topic: c.Topic, name: c.Name, live: &c}, func() error { return checkCase(c) })
@@ -54,6 +56,9 @@ func checkCase(c parity.Case) error {
 	compareSpans(&m, ids, c, a.spans)
 	compareAttempts(&m, ids, a.attempts, attempts(want))
 	compareResponse(&m, ids, a, want.Response)
+	for _, name := range slices.Sorted(maps.Keys(want.ExportRequest)) {
+		equal(&m, "export "+name, a.export[name], want.ExportRequest[name])
+	}
 	if c.Config.AccessLog != nil {
 		compareLines(&m, ids, "access log", a.log, want.AccessLog)
 	}

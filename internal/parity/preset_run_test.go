@@ -12,6 +12,7 @@ import (
 	"github.com/meshtrace/meshtrace/middleware"
 	"github.com/meshtrace/meshtrace/requestid"
 	"github.com/meshtrace/meshtrace/sampler"
+	"github.com/meshtrace/meshtrace/span"
 )
 
 // checkEnvoyGateway starts from the preset and sets what the product's API has set.
@@ -22,8 +23,11 @@ func checkEnvoyGateway(v parity.Vector) error {
 		Fraction *productFraction `json:"samplingFraction"`
 		Client   *productFraction `json:"clientSamplingFraction"`
 		Sampler  string           `json:"provider.openTelemetry.sampler"`
-		SpanName *json.RawMessage `json:"spanName"`
-		Policy   *json.RawMessage `json:"backendTrafficPolicy.telemetry.tracing"`
+		SpanName struct {
+			Client string `json:"client"`
+			Server string `json:"server"`
+		} `json:"spanName"`
+		Policy *json.RawMessage `json:"backendTrafficPolicy.telemetry.tracing"`
 	}
 	var config struct{}
 	var out struct {
@@ -49,12 +53,20 @@ func checkEnvoyGateway(v parity.Vector) error {
 	case in.Fraction != nil:
 		cfg.Sampling.Random = in.Fraction.percent()
 	}
+	var err1, err2 error
+	cfg.Operation, err1 = span.ParseTemplate(in.SpanName.Client) // EG-3
+	cfg.UpstreamOperation, err2 = span.ParseTemplate(in.SpanName.Server)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
 	if in.Client != nil {
 		cfg.Sampling.Client = in.Client.percent()
 	}
 	var m mismatches
 	if out.HCM != nil {
 		out.HCM.compare(&m, sampler.Request{}, cfg.Sampling)
+		equal(&m, "operation", cfg.Operation.String(), out.HCM.Operation)
+		equal(&m, "upstream_operation", cfg.UpstreamOperation.String(), out.HCM.UpstreamOperation)
 		if out.HCM.Spawn != nil {
 			equal(&m, "spawn_upstream_span", cfg.SpawnUpstreamSpan, *out.HCM.Spawn)
 		}
@@ -125,8 +137,6 @@ func (g gatewayTracing) compare(m *mismatches, r sampler.Request, cfg sampler.Co
 	if g.EnvoyNumerator != nil {
 		equal(m, "random share of 10000", tracedOfAll(r, cfg), *g.EnvoyNumerator)
 	}
-	equal(m, "operation", "", g.Operation)
-	equal(m, "upstream_operation", "", g.UpstreamOperation)
 }
 
 // hitsOf returns how many of all numbers below of a share takes: a percentage, a

@@ -68,7 +68,18 @@ func compareSpans(m *mismatches, ids binding, c parity.Case, spans []sdktrace.Re
 		return
 	}
 	for i := range want {
-		compareSpan(m, ids, c, fmt.Sprintf("span %d ", i+1), viewSpan(c.Config, got[i]), want[i])
+		what := fmt.Sprintf("span %d ", i+1)
+		compareSpan(m, ids, c, what, viewSpan(c.Config, got[i]), want[i])
+		if r := want[i].Resource; r != nil {
+			if name, ok := r["localEndpoint.serviceName"]; ok { // B-16
+				r = map[string]string{"service.name": name}
+			}
+			compareResource(m, what, got[i].Resource(), r)
+		}
+		if want[i].Scope != nil {
+			scope := got[i].InstrumentationScope()
+			equal(m, what+"scope", scope.Name+" "+scope.Version, *want[i].Scope)
+		}
 	}
 }
 

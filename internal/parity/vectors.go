@@ -108,7 +108,7 @@ type Proxy struct {
 	CustomTags           []CustomTag  `json:"custom_tags"`
 	Sampler              *Sampler     `json:"sampler"`
 	Zipkin               ZipkinTracer `json:"zipkin"`
-	OTel                 OTelTracer   `json:"otel"`
+	OTel                 *OTelTracer  `json:"otel"` // nil: the service is "oracle"
 
 	Route             Route           `json:"route"`
 	RouteAfterRefresh *Route          `json:"route_after_refresh"`

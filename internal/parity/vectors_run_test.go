@@ -32,6 +32,23 @@ var vectorTopics = map[string]func(parity.Vector) error{
 	"ot_tracer_headers":         checkOTTracer,
 	"uber_trace_id":             checkUberTraceID,
 	"envoy_gateway_defaults":    checkEnvoyGateway,
+	"decorator":                 checkDecorator,
+	"span_name_default":         checkDefaultName,
+	"http_url_tag":              checkURLTag,
+	"downstream_span_tags":      checkDownstreamTags,
+	"upstream_span_tags":        checkUpstreamTags,
+	"reset_reason_text":         checkResetText,
+	"custom_tags":               checkCustomTag,
+	"response_flags":            checkResponseFlags,
+	"grpc_status":               checkGRPCStatus,
+	"otel_status":               checkOTelStatus,
+	"otel_method_tag":           checkMethodTag,
+	"otel_span_kind":            checkSpanKind,
+	"istio_operation":           checkIstioOperation,
+	"gloo_span_name":            checkGlooName,
+	"otel_batching":             checkBatching,
+	"otel_resource":             checkResource,
+	"otlp_partial_success":      checkPartialSuccess,
 }
 
 // TestVectors holds the public packages against a file of single questions:

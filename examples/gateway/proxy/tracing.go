@@ -43,7 +43,9 @@ func (cfg *Config) middlewareConfig(route func(*http.Request) middleware.Route) 
 		m.Service = "gateway"
 	}
 	if t.Direction != "" {
-		m.Direction = map[string]middleware.Direction{"ingress": middleware.Ingress, "egress": middleware.Egress}[t.Direction]
+		d, err := middleware.ParseDirection(t.Direction)
+		errs = append(errs, err)
+		m.Direction = d
 	}
 	setShare(&m.Sampling.Client, t.ClientSampling)
 	setShare(&m.Sampling.Random, t.RandomSampling)
