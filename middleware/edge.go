@@ -542,3 +542,29 @@ func withoutConnection(h http.Header) (http.Header, bool) {
 	}
 	return copied, true
 }
+
+// withoutSpaces returns h with no spaces and tabs around a value (O-5), and whether that
+// is a copy. net/http cuts them in HTTP/1 and leaves them in HTTP/2, where they are
+// malformed (RFC 9113, section 8.2.1). With copied, h itself is changed.
+func withoutSpaces(h http.Header, copied bool) (http.Header, bool) {
+	out := h
+	for name, lines := range h {
+		for i, v := range lines {
+			cut := strings.Trim(v, " \t")
+			if len(cut) == len(v) {
+				continue
+			}
+			if !copied {
+				out, copied = make(http.Header, len(h)), true
+				for k, v := range h {
+					out[k] = v[:len(v):len(v)]
+				}
+			}
+			if &out[name][0] == &lines[0] {
+				out[name] = slices.Clone(lines)
+			}
+			out[name][i] = cut
+		}
+	}
+	return out, copied
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -317,6 +318,30 @@ func TestGatewayHeaders(t *testing.T) {
 				t.Errorf("traced: %v", traced)
 			}
 		})
+	}
+}
+
+// O-5: HTTP/2 leaves the spaces around a value to us.
+func TestWithoutSpaces(t *testing.T) {
+	in := http.Header{"A": {"a", " b\t", "c"}, "B": {"x y"}, "C": {"\t \t"}, "D": {""}}
+	before := fmt.Sprint(in)
+	want := http.Header{"A": {"a", "b", "c"}, "B": {"x y"}, "C": {""}, "D": {""}}
+	for _, copied := range []bool{false, true} {
+		h := in
+		if copied {
+			h = maps.Clone(in)
+		}
+		got, changed := withoutSpaces(h, copied)
+		if !reflect.DeepEqual(got, want) || !changed || fmt.Sprint(in) != before {
+			t.Errorf("withoutSpaces = %q, %v, want %q; the headers that arrived are %v", got, changed, want, in)
+		}
+	}
+	clean := http.Header{"A": {"a", ""}, "B": {"x y"}}
+	if got, changed := withoutSpaces(clean, false); changed || reflect.ValueOf(got).Pointer() != reflect.ValueOf(clean).Pointer() {
+		t.Errorf("withoutSpaces copies what it need not change: %q", got)
+	}
+	if n := testing.AllocsPerRun(100, func() { withoutSpaces(clean, false) }); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
 	}
 }
 

@@ -53,6 +53,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	arrived, copied := r.Header, false
 	if t.role == Gateway {
 		arrived, copied = withoutConnection(r.Header) // O-5
+		if r.ProtoMajor > 1 {
+			arrived, copied = withoutSpaces(arrived, copied)
+		}
 	}
 	in := Incoming{
 		Name:    r.Method,
