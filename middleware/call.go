@@ -193,7 +193,8 @@ func (t *Tracing) StartServer(ctx context.Context, in Incoming) (context.Context
 // request, such as gRPC's, pays for a deep stack each time: what takes room on it returns
 // before the SDK is called.
 func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) context.Context {
-	t.admit(ctx, in, c)
+	arrived := t.receive(ctx, in, c)
+	t.admit(in, c, arrived)
 	s := &c.State
 	if c.decision.Traced && !s.Null {
 		return t.startTraced(in, c)
@@ -207,8 +208,9 @@ func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) 
 	return s.WithSpan(c.span)
 }
 
-// admit reads the headers and fills in c but for the span. The parent is in c.ids.
-func (t *Tracing) admit(ctx context.Context, in *Incoming, c *serverCall) {
+// receive reads the headers into c, the parent into c.ids, and returns the request id as
+// it arrived.
+func (t *Tracing) receive(ctx context.Context, in *Incoming, c *serverCall) (arrived string) {
 	ext := t.propagator.Read(in.Carrier)
 	if ext.Err != nil {
 		t.refused.Add(1)
@@ -267,36 +269,40 @@ func (t *Tracing) admit(ctx context.Context, in *Incoming, c *serverCall) {
 	if c.kind == trace.SpanKindServer && parent.IsRemote() && parent.SpanID() == ext.SpanContext.SpanID() && t.shares(ext.Format) {
 		s.SpanID = parent.SpanID()
 	}
-	id := t.decide(in, c, parent, ids.Request)
-	c.emptyID = id == "" && ids.Request == "" && t.role == Gateway && len(src.Lines(&headers.RequestID)) > 0
+	if ext.Baggage.Len() > 0 {
+		// Below the request's node, so that the state needs no second context.
+		s.Context = baggage.ContextWithBaggage(ctx, ext.Baggage)
+	}
+	c.ids = parent
+	if ext.Other.IsValid() {
+		in.Links = append(in.Links[:len(in.Links):len(in.Links)], trace.Link{SpanContext: ext.Other})
+	}
+	return ids.Request
+}
 
+// admit decides about the request and what that makes of its id.
+func (t *Tracing) admit(in *Incoming, c *serverCall, arrived string) {
+	id := t.decide(in, c, arrived)
+	if c.gateway != nil {
+		src := headers.NewSource(in.Carrier)
+		c.emptyID = id == "" && arrived == "" && len(src.Lines(&headers.RequestID)) > 0
+		c.decorate(&in.Route, &src)
+	}
 	if c.decision.Write {
 		id = id.WithReason(c.decision.Reason)
 	}
-	s.RequestID = string(id)
-	s.SetDecision(reqctx.Decision{
+	c.State.RequestID = string(id)
+	c.State.SetDecision(reqctx.Decision{
 		Traced: c.decision.Traced,
 		Write:  c.decision.Write,
 		Reason: uint8(c.decision.Reason),
 		Why:    uint8(c.decision.Why),
 	})
-	if c.gateway != nil {
-		c.decorate(&in.Route, &src)
-	}
-	if ext.Baggage.Len() > 0 {
-		// Below the request's node, so that the state needs no second context.
-		s.Context = baggage.ContextWithBaggage(ctx, ext.Baggage)
-	}
-
-	c.ids = parent
-	if ext.Other.IsValid() {
-		in.Links = append(in.Links[:len(in.Links):len(in.Links)], trace.Link{SpanContext: ext.Other})
-	}
 }
 
 // decide settles the request id and the sampling decision and returns the id as
 // it was before its digit is written.
-func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, arrived string) requestid.ID {
+func (t *Tracing) decide(in *Incoming, c *serverCall, arrived string) requestid.ID {
 	id, change := t.policy.Next(arrived, c.origin.edge)
 	t.ids[change].Add(1)
 	if t.disabled {
@@ -308,18 +314,18 @@ func (t *Tracing) decide(in *Incoming, c *serverCall, parent trace.SpanContext, 
 		ID:       id,
 		Client:   s.HasClientTraceID,
 		Force:    s.ForceTrace,
-		Parent:   parent,
+		Parent:   c.ids,
 		Sampling: propagation.Sampling(s.Sampling),
 		Method:   in.Method,
 		Route:    in.Route.Pattern,
 		Draw:     rand.Uint32(),
-		Trace:    parent.TraceID(),
+		Trace:    c.ids.TraceID(),
 
 		HealthCheck: in.health,
 		Stranger:    c.origin.stranger(),
 		Shares:      in.Route.Sampling,
 	}
-	if !parent.IsValid() {
+	if !c.ids.IsValid() {
 		s.TraceID, s.SpanID = t.newIDs()
 		req.Trace = s.TraceID
 	}

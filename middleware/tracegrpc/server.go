@@ -115,11 +115,20 @@ func (s *server) start(ctx context.Context, full string, m *method) (context.Con
 	if call.Span().IsRecording() {
 		describe(call, in, addr, port)
 	}
-	if id, ok := call.ResponseID(); ok && sendable(requestIDKey, string(id)) {
-		// It fails only where there is no stream to set headers on.
-		_ = grpc.SetHeader(ctx, metadata.MD{requestIDKey: {string(id)}})
+	if id, ok := call.ResponseID(); ok {
+		answer(ctx, string(id))
 	}
 	return ctx, call
+}
+
+// answer puts the request id into the response headers.
+//
+//go:noinline
+func answer(ctx context.Context, id string) {
+	if sendable(requestIDKey, id) {
+		// It fails only where there is no stream to set headers on.
+		_ = grpc.SetHeader(ctx, metadata.MD{requestIDKey: {id}})
+	}
 }
 
 // describe puts on the span what the call says of itself.
