@@ -265,6 +265,9 @@ func (t *Tracing) receive(ctx context.Context, in *Incoming, c *serverCall) (arr
 	if t.role == Gateway {
 		c.gateway = newProxied(in)
 		s.Gateway = c.gateway
+		if c.rpc {
+			in.Name = t.defaultName(&c.gateway.request)
+		}
 	}
 	if c.kind == trace.SpanKindServer && parent.IsRemote() && parent.SpanID() == ext.SpanContext.SpanID() && t.shares(ext.Format) {
 		s.SpanID = parent.SpanID()

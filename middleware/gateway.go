@@ -95,7 +95,28 @@ func newProxied(in *Incoming) *proxied {
 	if in.Carrier != nil {
 		p.request = requestView{in.Method, in.Scheme, in.Authority, in.Path, headerOf(in.Carrier)}
 	}
+	if strings.HasPrefix(in.Method, "/") { // gRPC, by its interceptors
+		p.grpc(in)
+	}
 	return p
+}
+
+// grpc fills in what a gRPC call is as an HTTP request, where in does not say.
+func (p *proxied) grpc(in *Incoming) {
+	r := &p.request
+	r.method = http.MethodPost
+	if r.path == "" {
+		r.path = in.Method
+	}
+	if r.scheme == "" {
+		r.scheme = "http"
+	}
+	if r.authority == "" && in.Carrier != nil {
+		r.authority = in.Carrier.Get(":authority")
+	}
+	if in.Protocol == "" {
+		p.protocol = "HTTP/2"
+	}
 }
 
 // headerOf returns what a carrier holds as an http.Header.
@@ -386,6 +407,11 @@ func (c *Call) begin(out *Outgoing) {
 // endGateway writes the tags of a gateway's span, and the status by them.
 func (c *Call) endGateway(a *attrs, o *Outcome, status *span.Status) {
 	w := &tagWriter{attrs: a, kind: c.kind, status: c.tracing.status}
+	if c.rpc && o.HTTPStatus == 0 && o.GRPCStatus != "" {
+		answered := *o
+		o = &answered
+		o.HTTPStatus = http.StatusOK // under which a gRPC status comes
+	}
 	switch {
 	case c.server:
 		answer := c.gateway.status

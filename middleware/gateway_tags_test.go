@@ -625,3 +625,26 @@ func TestGatewayConfigMistakes(t *testing.T) {
 }
 
 var quiet = log.New(io.Discard, "", 0)
+
+// A gateway that serves gRPC by interceptors: the request that HTTP/2 would show.
+func TestGatewayRPC(t *testing.T) {
+	cfg := middleware.Envoy()
+	cfg.SpawnUpstreamSpan = true
+	tracing, rec := setup(t, cfg)
+	ctx, call := tracing.StartServer(context.Background(), middleware.Incoming{
+		Name: "pkg.Service/Method", Method: "/pkg.Service/Method",
+		Carrier: otelprop.MapCarrier{":authority": "shop.example", "content-type": "application/grpc", "grpc-timeout": "5S"},
+	})
+	_, own := tracing.StartClient(ctx, middleware.Outgoing{Method: "/authz.Authorization/Check", Upstream: middleware.Upstream{Cluster: "authz", Own: true}})
+	own.End(middleware.Outcome{GRPCStatus: "7"}) // T-9: any but OK
+	call.End(middleware.Outcome{GRPCStatus: "7", GRPCMessage: "no"})
+	spans := waitSpans(t, rec, 2)
+	wantAttrs(t, spans[0], map[string]string{
+		"http.url": "http://shop.example/pkg.Service/Method", "http.method": "POST", "http.protocol": "HTTP/2", "http.status_code": "200",
+		"grpc.path": "/pkg.Service/Method", "grpc.authority": "shop.example", "grpc.timeout": "5S", "grpc.status_code": "7", "error": "-", "response_flags": "-",
+	})
+	wantAttrs(t, spans[1], map[string]string{"error": "true", "retry.count": "-", "upstream_cluster": "authz"})
+	if spans[0].Name() != "ingress" || spans[1].Name() != "async authz.Authorization.Check egress" { // N-2, N-3
+		t.Errorf("spans = %q and %q", spans[0].Name(), spans[1].Name())
+	}
+}

@@ -42,6 +42,7 @@ func (u Upstream) over(def Upstream) Upstream {
 	if u.Attempt == 0 {
 		u.Attempt = def.Attempt
 	}
+	u.Own = u.Own || def.Own
 	if u.ClusterMetadata == nil {
 		u.ClusterMetadata = def.ClusterMetadata
 	}
