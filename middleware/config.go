@@ -186,7 +186,8 @@ const (
 	// Service is an application behind proxies.
 	Service Role = iota
 	// Gateway is a program that stands in an Envoy's place: it edits the headers it
-	// passes on as Envoy does, and an id that Envoy cannot read is not traced (D-3).
+	// passes on as Envoy does, its spans have Envoy's names, tags and status, and an id
+	// that Envoy cannot read is not traced (D-3).
 	Gateway
 )
 

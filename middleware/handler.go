@@ -76,7 +76,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if t.role == Gateway {
 		in.proxied(t, r, arrived)
-		in.refused = r.RequestURI == "*" // O-5
+		in.refused = r.RequestURI == "*" || r.Method == "QUERY" && len(r.Header["Content-Type"]) == 0 // O-5, T-22
 	}
 	ctx := t.startServer(r.Context(), &in, &c.serverCall)
 	r2 := r.WithContext(ctx)

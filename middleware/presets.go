@@ -54,7 +54,9 @@ func WithZipkin(cfg Config, z Zipkin) Config {
 // a BackendTrafficPolicy's a Route's Sampling by sampler.EnvoyGatewayFraction. With a
 // sampler of the provider's in Sampling.Base, Random stays at 100 % (EG-6). What
 // ClientTrafficPolicy and EnvoyProxy say of request ids are RequestID.External and
-// RequestID.Use, under the same names (EG-9).
+// RequestID.Use, under the same names (EG-9). spanName.client is Operation, and
+// spanName.server UpstreamOperation (EG-3); tags stand before customTags in Tags, where
+// the first of a name counts (EG-4).
 func EnvoyGateway() Config {
 	cfg := Envoy()
 	cfg.Edge = &Edge{Context: Continue, ForcedPerSecond: math.Inf(1), Baggage: []string{"*"}}
@@ -72,13 +74,15 @@ func EnvoyGatewayRoute() sampler.Shares {
 // Gloo returns a listener of Gloo, whose percentages are 100 each (GL-1). A
 // listener's percentage is a Percent, a route's a sampler.GlooRoutePercent (GL-4); a
 // route with any tracing option, routeDescriptor alone included, has Shares of its own
-// (GL-3).
+// (GL-3). A route's routeDescriptor is its Decorator, with Private for propagate: false
+// (GL-2), and spanTransformer its Transformer, by span.ParseGlooTemplate (GL-5).
 func Gloo() Config { return Envoy() }
 
 // Istio returns a gateway of Istio: requests go out (IS-2), the client's address is the
 // peer's, 1 % of new requests are traced (IS-3), and each upstream call has a span
 // (IS-4). A sidecar has none: clear SpawnUpstreamSpan, and set Edge.Inner; for what it
-// receives Direction is Ingress.
+// receives Direction is Ingress. Each route has a Decorator by span.IstioOperation
+// (IS-1).
 func Istio() Config {
 	cfg := Envoy()
 	cfg.Edge = &Edge{Context: Continue, ForcedPerSecond: math.Inf(1), Baggage: []string{"*"}}

@@ -133,6 +133,10 @@ func (g *Gateway) filters(next http.Handler) http.Handler {
 		if h := g.config.HealthCheck; h != nil && !h.PassThrough && r.URL.Path == h.Path {
 			return
 		}
+		if r.Method == "QUERY" && r.Header.Get("Content-Type") == "" { // T-22
+			reply(w, r, http.StatusBadRequest, "")
+			return
+		}
 		if g.limit != nil && !g.limit.take(time.Now()) {
 			refuse(middleware.FlagRateLimited, http.StatusTooManyRequests, textRateLimit)
 			return
