@@ -207,8 +207,7 @@ func (e *Exporter) encode(dst []byte, s sdktrace.ReadOnlySpan) (r record, ours b
 		return record{}, false
 	}
 	r.group = e.groups.of(s)
-	r.body, r.repaired = otlpwire.AppendSpan(dst, s)
-	r.lostParts = max(0, s.DroppedAttributes()+s.DroppedEvents()+s.DroppedLinks())
+	r.body, r.repaired, r.lostParts = otlpwire.AppendSpanLost(dst, s)
 	if len(r.body)+r.group.size > e.maxSpan {
 		e.shorten(&r, s)
 	}

@@ -54,11 +54,12 @@ type valueKey struct {
 
 // of returns the group of s.
 func (gs *groups) of(s sdktrace.ReadOnlySpan) *group {
-	key := scopeKey{s.Resource(), s.InstrumentationScope()}
-	slot := &gs.recent[slotOf(key.scope)%uint(len(gs.recent))]
-	if k := slot.Load(); k != nil && k.scopeKey == key {
+	res, scope := s.Resource(), s.InstrumentationScope()
+	slot := &gs.recent[slotOf(&scope)%uint(len(gs.recent))]
+	if k := slot.Load(); k != nil && k.resource == res && k.scope == scope {
 		return k.group
 	}
+	key := scopeKey{res, scope}
 	gs.mu.RLock()
 	k := gs.byKey[key]
 	gs.mu.RUnlock()
@@ -72,7 +73,7 @@ func (gs *groups) of(s sdktrace.ReadOnlySpan) *group {
 }
 
 // slotOf spreads the scopes of one program, whose names are import paths.
-func slotOf(s instrumentation.Scope) uint {
+func slotOf(s *instrumentation.Scope) uint {
 	n := uint(len(s.Name))
 	if n > 0 {
 		n = n*31 + uint(s.Name[n-1])

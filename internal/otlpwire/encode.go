@@ -3,6 +3,7 @@ package otlpwire
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -45,11 +46,21 @@ var (
 // allocates only for attributes that are slices, of which the attribute package hands
 // out copies, and for repairs.
 func AppendSpan(dst []byte, s sdktrace.ReadOnlySpan) (out []byte, repaired int) {
+	out, repaired, _ = AppendSpanLost(dst, s)
+	return out, repaired
+}
+
+// AppendSpanLost is AppendSpan, and tells how many attributes, events and links the
+// SDK's limits took from s.
+func AppendSpanLost(dst []byte, s sdktrace.ReadOnlySpan) (out []byte, repaired, lost int) {
 	sc, parent, status := s.SpanContext(), s.Parent(), s.Status()
 	traceID, spanID, parentID := sc.TraceID(), sc.SpanID(), parent.SpanID()
 
-	b := appendBytes(dst, 1, traceID[:])        // bytes    trace_id       = 1;
-	b = appendBytes(b, 2, spanID[:])            // bytes    span_id        = 2;
+	b, ids := reserve(dst, 28) // what follows always has one length
+	ids[0], ids[1] = 1<<3|wireBytes, 16
+	copy(ids[2:18], traceID[:]) // bytes    trace_id       = 1;
+	ids[18], ids[19] = 2<<3|wireBytes, 8
+	copy(ids[20:28], spanID[:])                 // bytes    span_id        = 2;
 	b = appendTraceState(b, 3, sc.TraceState()) // string   trace_state    = 3;
 	if parentID.IsValid() {
 		b = appendBytes(b, 4, parentID[:]) // bytes parent_span_id = 4;
@@ -59,21 +70,22 @@ func AppendSpan(dst []byte, s sdktrace.ReadOnlySpan) (out []byte, repaired int) 
 	b = appendFixed64(b, 7, unixNano(s.StartTime()))            // fixed64  start_time_unix_nano = 7;
 	b = appendFixed64(b, 8, unixNano(s.EndTime()))              // fixed64  end_time_unix_nano   = 8;
 	b = appendAttributes(b, 9, s.Attributes(), &repaired)       // repeated KeyValue attributes = 9;
-	b = appendUint(b, 10, count(s.DroppedAttributes()))         // uint32   dropped_attributes_count = 10;
+	lostAttributes, lostEvents, lostLinks := count(s.DroppedAttributes()), count(s.DroppedEvents()), count(s.DroppedLinks())
+	b = appendUint(b, 10, lostAttributes) // uint32   dropped_attributes_count = 10;
 	events := s.Events()
 	for i := range events {
 		b = appendEvent(b, 11, &events[i], &repaired) // repeated Event events = 11;
 	}
-	b = appendUint(b, 12, count(s.DroppedEvents())) // uint32 dropped_events_count = 12;
+	b = appendUint(b, 12, lostEvents) // uint32 dropped_events_count = 12;
 	links := s.Links()
 	for i := range links {
 		b = appendLink(b, 13, &links[i], &repaired) // repeated Link links = 13;
 	}
-	b = appendUint(b, 14, count(s.DroppedLinks()))    // uint32 dropped_links_count = 14;
+	b = appendUint(b, 14, lostLinks)                  // uint32 dropped_links_count = 14;
 	b = appendStatus(b, 15, status, &repaired)        // Status status = 15;
 	b = append(b, 16<<3&0x7f|0x80|wireFixed32, 16>>4) // fixed32 flags = 16; a tag of two bytes
 	b = binary.LittleEndian.AppendUint32(b, flags(sc, parent))
-	return b, repaired
+	return b, repaired, int(lostAttributes + lostEvents + lostLinks)
 }
 
 // AppendResource appends the body of an opentelemetry.proto.resource.v1.Resource.
@@ -165,10 +177,66 @@ func appendAttributes(b []byte, num byte, kvs []attribute.KeyValue, repaired *in
 // appendAttribute appends an opentelemetry.proto.common.v1.KeyValue. The value is
 // always there: an empty one says that the attribute has no value.
 func appendAttribute(b []byte, num byte, kv *attribute.KeyValue, repaired *int) []byte {
+	if out, ok := appendShort(b, num, kv); ok {
+		return out
+	}
 	b, mark := open(b, num)
 	b = appendString(b, 1, string(kv.Key), repaired) // string   key   = 1;
 	b = appendAnyValue(b, 2, &kv.Value, 0, repaired) // AnyValue value = 2;
 	return closeAt(b, mark)
+}
+
+// appendShort does so for what most attributes are: a key and a text or a number in
+// less than 128 bytes together, so that every length is one byte and known beforehand.
+func appendShort(b []byte, num byte, kv *attribute.KeyValue) (out []byte, ok bool) {
+	key := string(kv.Key)
+	n := len(key)
+	if uint(n-1) >= 100 || !isASCII(key) {
+		return b, false
+	}
+	switch kv.Value.Type() {
+	case attribute.STRING:
+		v := kv.Value.AsString()
+		if n+len(v) > 119 || !isASCII(v) { // 8 bytes of tags and lengths
+			return b, false
+		}
+		b, p := reserve(b, n+len(v)+8)
+		p[0], p[1], p[2], p[3] = num<<3|wireBytes, byte(n+len(v)+6), 1<<3|wireBytes, byte(n)
+		copy(p[4:], key)
+		p = p[4+n:]
+		p[0], p[1], p[2], p[3] = 2<<3|wireBytes, byte(len(v)+2), 1<<3|wireBytes, byte(len(v))
+		copy(p[4:], v)
+		return b, true
+	case attribute.INT64:
+		v := uint64(kv.Value.AsInt64())
+		size := sizeVarint(v)
+		b, p := reserve(b, n+size+7)
+		p[0], p[1], p[2], p[3] = num<<3|wireBytes, byte(n+size+5), 1<<3|wireBytes, byte(n)
+		copy(p[4:], key)
+		p = p[4+n:]
+		p[0], p[1], p[2] = 2<<3|wireBytes, byte(size+1), 3<<3|wireVarint
+		binary.PutUvarint(p[3:], v)
+		return b, true
+	case attribute.BOOL:
+		b = append(b, num<<3|wireBytes, byte(n+6), 1<<3|wireBytes, byte(n))
+		b = append(b, key...)
+		var v byte
+		if kv.Value.AsBool() {
+			v = 1
+		}
+		return append(b, 2<<3|wireBytes, 2, 2<<3|wireVarint, v), true
+	}
+	return b, false
+}
+
+// reserve appends n bytes and returns them apart as well, to be written.
+func reserve(b []byte, n int) (out, room []byte) {
+	at := len(b)
+	if cap(b)-at < n {
+		b = slices.Grow(b, n)
+	}
+	b = b[:at+n]
+	return b, b[at:]
 }
 
 // maxNesting bounds arrays in arrays. Each takes two levels of messages and common
