@@ -152,7 +152,7 @@ func (e *Edge) origin(peer netip.Addr, unix bool, xff []string) origin {
 	o := origin{client: peer, edge: !e.Inner}
 	possible := false // may be internal at all
 	switch {
-	case len(e.Proxies) > 0 && present && within(e.Proxies, peer): // ED-8
+	case len(e.Proxies) > 0 && present && within(e.Proxies, peer.Unmap()): // ED-8
 		if a, alone, ok := lastUntrusted(list, e.Proxies); ok {
 			o.client, possible = a, alone
 		}
@@ -170,7 +170,11 @@ func (e *Edge) origin(peer netip.Addr, unix bool, xff []string) origin {
 			o.client, possible = a, alone
 		}
 	}
-	if possible && (within(e.Internal, o.client) || unix && e.UnixSockets && !o.client.IsValid()) {
+	client := o.client
+	if client == peer {
+		client = peer.Unmap() // of a socket for both families
+	}
+	if possible && (within(e.Internal, client) || unix && e.UnixSockets && !o.client.IsValid()) {
 		o.internal, o.edge = true, false
 	}
 	return o
@@ -181,7 +185,7 @@ func within(list []netip.Prefix, a netip.Addr) bool {
 	if !a.IsValid() {
 		return false
 	}
-	a = a.Unmap().WithZone("")
+	a = a.WithZone("")
 	for _, p := range list {
 		if p.Contains(a) {
 			return true
@@ -231,11 +235,18 @@ func lastAddress(list string, skip int) (a netip.Addr, alone, ok bool) {
 		list = list[:i]
 	}
 	i := strings.LastIndexByte(list, ',')
-	a, err := netip.ParseAddr(strings.Trim(list[i+1:], " \t"))
-	if err != nil {
-		return netip.Addr{}, false, false
+	a, ok = bareAddress(strings.Trim(list[i+1:], " \t"))
+	return a, ok && i < 0 && skip == 0, ok
+}
+
+// bareAddress reads an address without a port, brackets or a zone, whose text would be
+// anybody's (ED-1, ED-2). An IPv4 address in the form of IPv6 stays one of IPv6, as in Envoy.
+func bareAddress(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, false
 	}
-	return a.Unmap(), i < 0 && skip == 0, true
+	return a, true
 }
 
 // lastUntrusted returns the last address of a list that is not in trusted, the first of
@@ -251,11 +262,10 @@ func lastUntrusted(list string, trusted []netip.Prefix) (a netip.Addr, alone, ok
 		if entry == "" {
 			continue
 		}
-		b, err := netip.ParseAddr(entry)
-		if err != nil || n == maxHops {
+		if a, ok = bareAddress(entry); !ok || n == maxHops {
 			return netip.Addr{}, false, false
 		}
-		a, n = b.Unmap(), n+1
+		n++
 		if !within(trusted, a) {
 			break
 		}
@@ -449,7 +459,7 @@ func (t *Tracing) appended(peer netip.Addr) string {
 		return ""
 	case !e.Inner && t.proxy.KeepForwardedFor:
 		return ""
-	case e.Inner && !t.proxy.AddForwardedFor && (len(e.Proxies) == 0 || within(e.Proxies, peer)):
+	case e.Inner && !t.proxy.AddForwardedFor && (len(e.Proxies) == 0 || within(e.Proxies, peer.Unmap())):
 		return ""
 	case peer == loopback && t.proxy.Address.IsValid():
 		return t.proxy.Address.String()

@@ -177,7 +177,7 @@ func onlyLine(lines []string) (only string) {
 // believesProto tells whether x-forwarded-proto of a peer counts.
 func (t *Tracing) believesProto(peer netip.Addr) bool {
 	e := t.edge
-	return e == nil || e.Inner || e.Hops > 0 || within(e.Proxies, peer)
+	return e == nil || e.Inner || e.Hops > 0 || within(e.Proxies, peer.Unmap())
 }
 
 // defaultName is the name of a gateway's span that nothing else names. // N-2
