@@ -28,7 +28,9 @@ import (
 //
 // :Z cuts to Z bytes and is optional, as are Y and the parameters of PATH. Names of
 // headers are told apart without regard to case.
-type Template struct {
+type Template struct{ parsed *parsedTemplate } // one word, since routes are copied
+
+type parsedTemplate struct {
 	text string
 	ops  []op
 }
@@ -109,7 +111,10 @@ func (e *TemplateError) Error() string {
 // ParseTemplate reads a text of at most 4 KiB with at most 64 parts. The error is a
 // *TemplateError.
 func ParseTemplate(text string) (Template, error) {
-	t := Template{text: text}
+	if text == "" {
+		return Template{}, nil
+	}
+	t := &parsedTemplate{text: text}
 	fail := func(at int, format string, args ...any) (Template, error) {
 		return Template{}, &TemplateError{text, at, fmt.Sprintf(format, args...)}
 	}
@@ -149,7 +154,7 @@ func ParseTemplate(text string) (Template, error) {
 		}
 		at += end + 1
 	}
-	return t, nil
+	return Template{t}, nil
 }
 
 // MustTemplate is ParseTemplate for a text of the program's own: it panics on a
@@ -271,7 +276,10 @@ func operatorNames() string {
 // known here. The error is a *TemplateError. // GL-5
 func ParseGlooTemplate(text string) (Template, error) {
 	const open, end = "{{", "}}"
-	t := Template{text: text}
+	if text == "" {
+		return Template{}, nil
+	}
+	t := &parsedTemplate{text: text}
 	if len(text) > maxTemplate {
 		return Template{}, &TemplateError{text, maxTemplate, fmt.Sprintf("allowed are %d bytes", maxTemplate)}
 	}
@@ -297,23 +305,32 @@ func ParseGlooTemplate(text string) (Template, error) {
 		}
 		rest = after
 	}
-	return t, nil
+	return Template{t}, nil
 }
 
 // IsZero tells whether t is no template at all.
-func (t Template) IsZero() bool { return t.text == "" }
+func (t Template) IsZero() bool { return t.parsed == nil }
 
 // String returns the text of t.
-func (t Template) String() string { return t.text }
+func (t Template) String() string {
+	if t.parsed == nil {
+		return ""
+	}
+	return t.parsed.text
+}
 
 // Render returns the text that t makes of f, at most 4 KiB.
 func (t Template) Render(f *Facts) string {
-	if len(t.ops) == 1 {
-		return semconv.Cut(t.ops[0].render(f), maxRendered)
+	if t.parsed == nil {
+		return ""
+	}
+	ops := t.parsed.ops
+	if len(ops) == 1 {
+		return semconv.Cut(ops[0].render(f), maxRendered)
 	}
 	var b strings.Builder
-	for i := range t.ops {
-		b.WriteString(t.ops[i].render(f))
+	for i := range ops {
+		b.WriteString(ops[i].render(f))
 		if b.Len() > maxRendered {
 			break
 		}
