@@ -1,10 +1,14 @@
 package middleware_test
 
 import (
+	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/meshtrace/meshtrace/middleware"
 )
@@ -91,6 +95,30 @@ func TestAllocsClient(t *testing.T) {
 				t.Logf("%v allocations", got)
 			})).ServeHTTP(httptest.NewRecorder(), incoming(tt.flag))
 		})
+	}
+}
+
+// measuredAllocs is what a MeterProvider adds to a request: what is known of it, until
+// it is recorded under attributes that are kept ready.
+const measuredAllocs = 1
+
+func TestAllocsMeasured(t *testing.T) {
+	countable(t)
+	for flag, want := range map[string]float64{"01": serverTracedAllocs + measuredAllocs, "00": serverUntracedAllocs + measuredAllocs} {
+		tracing, err := middleware.Setup(t.Context(), middleware.Config{
+			MeterProvider: noop.NewMeterProvider(), Getenv: noExport, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := tracing.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(204) }))
+		r, w := incoming(flag), discard{http.Header{}}
+		if got := testing.AllocsPerRun(1000, func() { h.ServeHTTP(w, r) }); got > want {
+			t.Errorf("flag %s: %v allocations, want at most %v", flag, got, want)
+		}
+		if err := tracing.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

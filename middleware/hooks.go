@@ -178,6 +178,9 @@ func (cfg *Config) checkHooks() error {
 	if len(cfg.BaggageAttributes) > 0 && cfg.TracerProvider != nil {
 		errs = append(errs, errors.New("middleware: Config.BaggageAttributes are set beside Config.TracerProvider: register a processor that copies them with that provider"))
 	}
+	if cfg.FlushOnSignal && cfg.TracerProvider != nil {
+		errs = append(errs, errors.New("middleware: Config.FlushOnSignal is set beside Config.TracerProvider: its owner flushes that provider"))
+	}
 	if cfg.ClientTrace > ClientTraceSpans {
 		errs = append(errs, fmt.Errorf("middleware: Config.ClientTrace=%v: allowed is ClientTraceOff, ClientTraceEvents or ClientTraceSpans", cfg.ClientTrace))
 	}

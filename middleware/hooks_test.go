@@ -544,9 +544,11 @@ func TestHookMistakes(t *testing.T) {
 	}
 	provider := sdktrace.NewTracerProvider()
 	defer provider.Shutdown(t.Context())
-	_, err = middleware.Setup(t.Context(), middleware.Config{Getenv: noExport, TracerProvider: provider, BaggageAttributes: []string{"k"}})
-	if err == nil || !strings.Contains(err.Error(), "BaggageAttributes are set beside Config.TracerProvider") {
-		t.Errorf("Setup = %v, want it to name BaggageAttributes", err)
+	_, err = middleware.Setup(t.Context(), middleware.Config{Getenv: noExport, TracerProvider: provider, BaggageAttributes: []string{"k"}, FlushOnSignal: true})
+	for _, want := range []string{"BaggageAttributes are set beside Config.TracerProvider", "FlushOnSignal is set beside Config.TracerProvider"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Setup = %v, want it to say %s", err, want)
+		}
 	}
 }
 

@@ -439,7 +439,7 @@ func (t *Tracing) resource(ctx context.Context, env *otelenv.Reader, cfg *Config
 	var kvs []attribute.KeyValue
 	t.service = "unknown_service:" + filepath.Base(os.Args[0])
 	source := "default"
-	if cfg.TracerProvider == nil {
+	if cfg.TracerProvider == nil && !t.disabled { // else nobody sees the resource
 		for _, kv := range t.detect(ctx, cfg.Detectors) {
 			if kv.Key == semconv.ServiceName && kv.Value.AsString() != "" {
 				t.service, source = kv.Value.AsString(), "Config.Detectors"

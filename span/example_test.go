@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshtrace/meshtrace/requestid"
+	"github.com/meshtrace/meshtrace/sampler"
 	"github.com/meshtrace/meshtrace/span"
 )
 
@@ -81,4 +82,28 @@ func ExampleStatusMap() {
 	// Output:
 	// Error
 	// Unset Error
+}
+
+func ExampleSampledLogs() {
+	out := slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	})
+	// Of the requests 1 in 100 has its Debug lines, all of them.
+	logger := slog.New(span.LogHandler(span.SampledLogs(out, slog.LevelInfo, sampler.Percent(1).Hit)))
+
+	for _, id := range []requestid.ID{"00000001-6f55-44ba-ad80-413f09f48a28", "00000800-6f55-44ba-ad80-413f09f48a28"} {
+		ctx := requestid.NewContext(context.Background(), id)
+		logger.DebugContext(ctx, "asking the cache")
+		logger.InfoContext(ctx, "sold")
+	}
+	// Output:
+	// level=DEBUG msg="asking the cache" request_id=00000001-6f55-44ba-ad80-413f09f48a28
+	// level=INFO msg=sold request_id=00000001-6f55-44ba-ad80-413f09f48a28
+	// level=INFO msg=sold request_id=00000800-6f55-44ba-ad80-413f09f48a28
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	pb "google.golang.org/grpc/interop/grpc_testing"
@@ -345,4 +347,42 @@ func TestLongStreamVisible(t *testing.T) {
 	if got := running(); got != "" {
 		t.Errorf("after the end %q is under way", got)
 	}
+}
+
+// TestHooks: names and attributes are the program's to change, on both sides.
+func TestHooks(t *testing.T) {
+	cfg := middleware.Config{
+		SpanName: func(info middleware.CallInfo, name string) string {
+			return strings.ToUpper(info.Kind.String()) + info.Method + " was " + name
+		},
+		Attributes: func(info middleware.CallInfo, attrs []attribute.KeyValue) []attribute.KeyValue {
+			attrs = slices.DeleteFunc(attrs, func(kv attribute.KeyValue) bool {
+				return kv.Key == "rpc.system.name" || kv.Key == "server.port" || kv.Key == "meshtrace.rpc.messages.sent"
+			})
+			if info.Request != nil {
+				t.Error("a gRPC call has an http.Request")
+			}
+			return append(attrs, attribute.String("hook", info.Method))
+		},
+	}
+	client, spans, _ := setup(t, cfg, &service{})
+	check := func(method string) {
+		c, s := sides(t, spans)
+		for _, stub := range []tracetest.SpanStub{c, s} {
+			if want := strings.ToUpper(stub.SpanKind.String()) + "/" + method + " was " + method; stub.Name != want {
+				t.Errorf("name = %q, want %q", stub.Name, want)
+			}
+			wantAttrs(t, stub, map[string]string{"hook": "/" + method, "rpc.system.name": "-", "server.port": "-", "meshtrace.rpc.messages.sent": "-", "rpc.method": method})
+		}
+		spans.Reset()
+	}
+	if _, err := client.EmptyCall(within(t), &pb.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+	check(testEmpty)
+	out, err := client.StreamingOutputCall(within(t), &pb.StreamingOutputCallRequest{})
+	for err == nil {
+		_, err = out.Recv()
+	}
+	check(testOutput)
 }
