@@ -414,7 +414,7 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall) context.Context {
 func (t *Tracing) arrival(in *Incoming, c *serverCall) *attrs {
 	s, attrs := &c.State, t.attrs()
 	attrs.add(in.Attributes...)
-	if s.RequestID != "" {
+	if s.RequestID != "" || c.emptyID {
 		attrs.add(semconv.EnvoyRequestID.String(s.RequestID))
 	}
 	if s.HasClientTraceID {

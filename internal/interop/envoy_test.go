@@ -95,9 +95,12 @@ type accessLog struct {
 	Status      int    `json:"status"`
 }
 
+// merge sets what more has; nil takes a setting away.
 func merge(into, more object) object {
 	for k, v := range more {
-		into[k] = v
+		if into[k] = v; v == nil {
+			delete(into, k)
+		}
 	}
 	return into
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -150,17 +151,20 @@ func (r *running) kill() {
 	<-r.done
 }
 
-// free returns n loopback addresses that are free.
+// free returns n loopback addresses that are free. Their ports are below those that
+// systems give to whoever asks for any, so that none is taken before a peer listens.
 func free(t *testing.T, n int) []string {
 	t.Helper()
-	// All at once, so that no port is given twice.
 	var addrs []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for tries := 0; len(addrs) < n; tries++ {
+		if tries > 100*n {
+			t.Fatal("no free ports between 12000 and 32000")
 		}
-		defer l.Close()
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000)))
+		if err != nil {
+			continue
+		}
+		defer l.Close() // all at once, so that no port is given twice
 		addrs = append(addrs, l.Addr().String())
 	}
 	return addrs
