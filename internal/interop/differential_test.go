@@ -827,7 +827,7 @@ func knownDifferences() []*known {
 				return ok && (err != nil || v == "")
 			})
 		}},
-		{rule: "D-14", reason: "a client trace id that is long or has other characters than an id goes on, and not onto the span", of: func(tr *trial, line string) bool {
+		{rule: "D-14", reason: "a client trace id beyond 256 bytes of printable ASCII goes on, and not onto the span", of: func(tr *trial, line string) bool {
 			return strings.Contains(line, " tag guid:x-client-trace-id=") && slices.ContainsFunc(tr.Lines, func(l string) bool {
 				return strings.HasPrefix(l, "x-client-trace-id: c\td") || strings.HasPrefix(l, "x-client-trace-id: ccc")
 			})

@@ -451,3 +451,12 @@ func looksLikeARide(tr *tracetree.Trace) string {
 
 // isNamed compares names as Zipkin does.
 func isNamed(a, b string) bool { return strings.EqualFold(a, b) }
+
+func attrOfResource(kvs []attribute.KeyValue, key string) string {
+	for _, kv := range kvs {
+		if string(kv.Key) == key {
+			return kv.Value.String()
+		}
+	}
+	return ""
+}
