@@ -145,9 +145,9 @@ func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error)
 		return resp, err
 	}
 	a.answered(resp)
-	c.version = protocolVersion(resp.ProtoMajor, resp.ProtoMinor)
+	c.version = uint8(resp.ProtoMajor<<4 | resp.ProtoMinor&0xf)
 	if c.m != nil {
-		c.m.series.version = c.version
+		c.m.series.version = protocolVersion(resp.ProtoMajor, resp.ProtoMinor)
 	}
 	if len(t.responseHeaders) > 0 && c.recording() {
 		list := t.attrs()

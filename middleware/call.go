@@ -118,6 +118,7 @@ type Call struct {
 	rpc      bool // method is gRPC's
 	named    bool // the name is not the route's to change
 	ended    bool
+	version  uint8 // of a response's HTTP: major and minor, four bits each; 0 is none
 	kind     trace.SpanKind
 	method   string
 	name     string        // of the span
@@ -125,7 +126,6 @@ type Call struct {
 	m        *measured     // nil: not measured
 	way      *way          // nil: not followed
 	route    string        // known at the start
-	version  string        // of a response's protocol
 	client   netip.Addr
 	decision sampler.Decision
 	gateway  *proxied // what a gateway knows of the request; nil in a service
@@ -623,8 +623,8 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 	if o.Response != nil && len(c.tracing.responseHeaders) > 0 {
 		attrs.capture(c.tracing.responseHeaders, o.Response, c.rpc)
 	}
-	if c.version != "" {
-		attrs.add(semconv.NetworkProtocolVersion.String(c.version))
+	if c.version != 0 {
+		attrs.add(semconv.NetworkProtocolVersion.String(protocolVersion(int(c.version>>4), int(c.version&0xf))))
 	}
 	if o.HTTPStatus != 0 {
 		attrs.add(semconv.HTTPResponseStatusCode.Int(o.HTTPStatus))

@@ -93,9 +93,9 @@ func (rt *transport) observe(ctx context.Context, w *watchedCall, req *http.Requ
 		c.end(&Outcome{RequestBytes: c.m.requestBytes(), Err: callerError(req.Context(), err)}, "")
 		return resp, err
 	}
-	c.version = protocolVersion(resp.ProtoMajor, resp.ProtoMinor)
+	c.version = uint8(resp.ProtoMajor<<4 | resp.ProtoMinor&0xf)
 	if c.m != nil {
-		c.m.series.version = c.version
+		c.m.series.version = protocolVersion(resp.ProtoMajor, resp.ProtoMinor)
 	}
 	if recording && len(t.responseHeaders) > 0 {
 		a := t.attrs()
