@@ -34,6 +34,7 @@ type attemptSnapshot struct {
 	request        requestView   // as it was sent
 	sent           *http.Request // nil where it was no HTTP request
 	protocol       string        // of the connection; "" before there is one
+	status         int           // 0: no response
 	responseHeader http.Header
 	trailer        http.Header
 	answer         grpcAnswer
@@ -238,7 +239,7 @@ func isTimeout(err error) bool {
 func (a *attempt) answered(resp *http.Response) {
 	a.update(func(a *attemptSnapshot) {
 		a.protocol = protocolName(resp.ProtoMajor, resp.ProtoMinor)
-		a.responseHeader = resp.Header
+		a.responseHeader, a.status = resp.Header, resp.StatusCode
 		a.answer.read(resp.Header)
 	})
 }

@@ -152,11 +152,22 @@ func TestRequestPlans(t *testing.T) {
 		for j := range i {
 			plan := uint32(1<<i | 1<<j | planMeasured)
 			driveRequest(t, "traceparent", traceparent, "x-request-id", plainID, uint16(200+100*(i%4)), plan)
+			if plan2 := plan | planGateway | planSpawn; !t.Failed() && i%2 == j%2 {
+				driveRequest(t, "traceparent", traceparent, "x-request-id", plainID, uint16(200+100*(i%4)), plan2)
+			}
 			if t.Failed() {
 				t.Fatalf("the plan was %#x", plan)
 			}
 		}
 	}
+}
+
+// k1OrX returns name if it can be a header's.
+func k1OrX(name string) string {
+	if span.RequestHeader("a", name, "").Err() != nil {
+		return "x"
+	}
+	return name
 }
 
 func driveRequest(t *testing.T, k1, v1, k2, v2 string, code uint16, plan uint32) {
@@ -170,7 +181,15 @@ func driveRequest(t *testing.T, k1, v1, k2, v2 string, code uint16, plan uint32)
 		cfg.MeterProvider, cfg.Metrics = meters, middleware.Metrics{BodySizes: true, ActiveRequests: true}
 	}
 	if has(planGateway) {
-		cfg.Role = middleware.Gateway
+		cfg.Role, cfg.Verbose, cfg.Direction = middleware.Gateway, code%2 == 0, middleware.Direction(code%2)
+		cfg.Tags = []span.Tag{span.RequestHeader("a", k1OrX(k1), "d"), span.Formatted("b", span.MustTemplate("%REQ(x-request-id)% %RESP(x-answer)% %PATH%"))}
+		cfg.Route = func(*http.Request) middleware.Route {
+			r := middleware.Route{Decorator: span.Decorator{Operation: v2}, Upstream: middleware.Upstream{Cluster: v1}}
+			if code%3 == 0 {
+				r.Operation = span.MustTemplate("%REQ(:METHOD)% %UPSTREAM_CLUSTER%")
+			}
+			return r
+		}
 	}
 	if has(planEdge) {
 		cfg.Edge = &middleware.Edge{Internal: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Hops: int(code % 3), ForcedPerSecond: math.Inf(1)}

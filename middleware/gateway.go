@@ -324,8 +324,16 @@ func (p *proxied) answer(h http.Header, ctx context.Context) {
 }
 
 // finish adds to the outcome of a request what the gateway saw.
-func (p *proxied) finish(o *Outcome, r *http.Request, aborted bool) {
+func (p *proxied) finish(o *Outcome, r *http.Request, aborted, hijacked bool) {
 	p.lastSent = time.Now()
+	if hijacked && o.HTTPStatus == 0 { // httputil.ReverseProxy writes such an answer itself
+		p.mu.Lock()
+		last := p.last
+		p.mu.Unlock()
+		if last != nil {
+			o.HTTPStatus = last.snapshot().status
+		}
+	}
 	o.RequestBytes = p.received.read()
 	p.status.readTrailer(p.answered, p.statusLines)
 	if o.Err == context.Canceled || o.Err == nil && aborted && r.Context().Err() == context.Canceled { // nobody is there to answer

@@ -220,7 +220,7 @@ func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
 	}
 	c.counted = true
 	if c.gateway != nil {
-		c.gateway.finish(&o, r, !returned)
+		c.gateway.finish(&o, r, !returned, c.recorder.Hijacked())
 	}
 	c.Call.end(&o, r.Pattern)
 }

@@ -159,7 +159,7 @@ func resourceOf(p parity.Proxy, cfg *middleware.Config) {
 func compareResource(m *mismatches, what string, got *resource.Resource, want map[string]string) {
 	have := make(map[string]string)
 	for _, kv := range got.Attributes() {
-		have[string(kv.Key)] = kv.Value.Emit()
+		have[string(kv.Key)] = kv.Value.String()
 	}
 	for name, value := range have {
 		if _, ok := want[name]; !ok && !strings.HasPrefix(name, "telemetry.") {

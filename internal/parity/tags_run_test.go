@@ -25,7 +25,7 @@ import (
 func tag(s sdktrace.ReadOnlySpan, name string) (string, bool) {
 	for _, kv := range slices.Backward(s.Attributes()) {
 		if kv.Key == attribute.Key(name) {
-			return kv.Value.Emit(), true
+			return kv.Value.String(), true
 		}
 	}
 	return "", false

@@ -245,3 +245,47 @@ func TestNewMistakes(t *testing.T) {
 		t.Errorf("New: %v, want routes[0].path in it", err)
 	}
 }
+
+// A connection that changes its protocol passes, in both directions.
+func TestUpgrade(t *testing.T) {
+	url, rec := serveFile(t, fmt.Sprintf(routed, `"timeout_ms": 5000`), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		line, _ := rw.ReadString('\n')
+		io.WriteString(conn, "echo "+line)
+	}))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	answer := make([]byte, 4096)
+	n, err := conn.Read(answer)
+	if err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 101") {
+		t.Fatalf("answer %q, %v", answer[:n], err)
+	}
+	io.WriteString(conn, "hello\n")
+	if n, err = conn.Read(answer); string(answer[:n]) != "echo hello\n" {
+		t.Errorf("after the upgrade: %q, %v", answer[:n], err)
+	}
+	conn.Close()
+	for deadline := time.Now().Add(5 * time.Second); len(rec.Ended()) < 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	}
+	for _, s := range rec.Ended() {
+		for _, kv := range s.Attributes() {
+			if kv.Key == "http.status_code" && kv.Value.AsString() != "101" {
+				t.Errorf("%s: http.status_code = %s, want 101", s.Name(), kv.Value.AsString())
+			}
+		}
+	}
+	if n := len(rec.Ended()); n != 2 {
+		t.Errorf("%d spans, want 2", n)
+	}
+}
