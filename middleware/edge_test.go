@@ -52,6 +52,7 @@ func TestEdgeOrigin(t *testing.T) {
 		{"ED-1 internal", Edge{Internal: ten}, "10.0.0.1", nil, "10.0.0.1", true, false},
 		{"ED-1 private peer with xff", Edge{Internal: ten}, "10.0.0.1", []string{"10.0.0.2"}, "10.0.0.1", false, true},
 		{"ED-1 empty xff counts", Edge{Internal: ten}, "10.0.0.1", []string{""}, "10.0.0.1", false, true},
+		{"ED-3 allowed, but not among the internal ones", Edge{Internal: ten}, "192.168.0.1", nil, "192.168.0.1", false, true},
 		{"ED-1 two hops", Edge{Hops: 2}, "192.0.2.5", []string{"198.51.100.1,203.0.113.10,203.0.113.1"}, "203.0.113.10", false, true},
 		{"ED-1 too few hops", Edge{Hops: 2}, "192.0.2.5", []string{"203.0.113.1"}, "192.0.2.5", false, true},
 		{"ED-1 no bare address", Edge{Hops: 1}, "192.0.2.5", []string{"198.51.100.7:8080"}, "192.0.2.5", false, true},
@@ -219,11 +220,11 @@ func TestEdgeHeaders(t *testing.T) {
 		values  map[string]string
 		replace bool
 	}{
-		{"ED-9, ED-10 edge", Edge{Internal: ten}, "50.0.0.1", slices.Concat([]string{envoyNames.internal.Canonical, "Custom"}, envoyNames.edge, external),
+		{"ED-6, ED-7, ED-9, ED-10 edge", Edge{Internal: ten}, "50.0.0.1", slices.Concat([]string{envoyNames.internal.Canonical, "Custom"}, envoyNames.edge, external),
 			[]string{"X-Own", "X-Envoy-Unknown"}, map[string]string{envoyNames.externalAddress.Canonical: "50.0.0.1"}, true},
 		{"ED-10 not edge", Edge{Inner: true}, "50.0.0.1", slices.Concat([]string{envoyNames.internal.Canonical, "Custom"}, external), envoyNames.edge,
 			map[string]string{envoyNames.externalAddress.Canonical: "60.0.0.1"}, false},
-		{"internal", Edge{Internal: ten}, "10.0.0.1", nil, slices.Concat([]string{"Custom"}, envoyNames.edge, external),
+		{"ED-6, ED-7 internal", Edge{Internal: ten}, "10.0.0.1", nil, slices.Concat([]string{"Custom"}, envoyNames.edge, external),
 			map[string]string{envoyNames.internal.Canonical: "true", envoyNames.externalAddress.Canonical: "60.0.0.1"}, false},
 	} {
 		t.Run(tt.rule, func(t *testing.T) {
