@@ -405,7 +405,7 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall) context.Context {
 		ctx, c.span = t.tracer.Start(ctx, c.name, opts...)
 		c.put(attrs)
 	}
-	c.rename(&in.Route)
+	c.rename(in)
 	s.Span = c.span
 	return ctx
 }
@@ -435,8 +435,15 @@ func (t *Tracing) arrival(in *Incoming, c *serverCall) *attrs {
 
 // rename gives the span the name that a decorator or a gateway's peer has for it. The
 // sampler was asked by the first one.
-func (c *serverCall) rename(r *Route) {
-	name, renamed := r.Decorator.Operation, r.Decorator.Operation != ""
+func (c *serverCall) rename(in *Incoming) {
+	name := in.Route.Decorator.Operation
+	if c.tracing.callerNames && !c.origin.stranger() {
+		src := headers.NewSource(in.Carrier)
+		if caller := headers.Joined(src.Lines(&c.tracing.names.operation)); caller != "" {
+			name = semconv.Cut(caller, maxOperation)
+		}
+	}
+	renamed := name != ""
 	if p := c.gateway; p != nil {
 		name, renamed = p.operation, p.renamed
 	}

@@ -71,6 +71,10 @@ type Config struct {
 	// it the server span's own context goes upstream (T-20, T-21). A service always
 	// has client spans.
 	SpawnUpstreamSpan bool
+	// DecoratorHeader lets a caller name the spans of a service by
+	// x-envoy-decorator-operation, as Envoys in front do where their routes are decorated. A
+	// stranger's does not count (Edge), and a gateway goes by Direction.
+	DecoratorHeader bool
 	// Direction is which way the requests of a gateway go: it names their spans and tells
 	// who may rename them (N-1 to N-13). A service has no use for it.
 	Direction Direction

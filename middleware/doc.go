@@ -22,6 +22,11 @@
 // traced costs next to nothing: it never enters the SDK, and its ids travel all the
 // same.
 //
+// A gateway ([Config.Role]) stands in an Envoy's place: its Handler and Transport name
+// spans, tag them, settle their status and edit headers as Envoy does, and its router
+// tells them what it alone knows: [WithUpstream] for each attempt, [AddResponseFlags],
+// [SetMetadata], [ErrPerTryTimeout].
+//
 // The environment wins over Config; one line at the start, and
 // [Tracing.DebugHandler], say what is in force and where each value came from.
 //

@@ -5,8 +5,10 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshtrace/meshtrace/middleware"
@@ -145,4 +147,60 @@ func TestDecoratorService(t *testing.T) {
 		t.Errorf("span = %q, want carts.read", s.Name())
 	}
 	wantAttrs(t, s, map[string]string{"http.route": "/other"})
+}
+
+// A service's caller names its span only where Config says so, and never from outside.
+func TestDecoratorHeader(t *testing.T) {
+	for _, tt := range []struct {
+		on, stranger bool
+		header, want string
+	}{{true, false, "callerOp", "callerOp"}, {true, false, "", "carts.read"}, {false, false, "callerOp", "carts.read"}, {true, true, "callerOp", "carts.read"}} {
+		cfg := middleware.Config{DecoratorHeader: tt.on, Route: func(*http.Request) middleware.Route {
+			return middleware.Route{Decorator: span.Decorator{Operation: "carts.read"}}
+		}}
+		if tt.stranger {
+			cfg.Edge = &middleware.Edge{}
+		}
+		tracing, rec := setup(t, cfg)
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set(operationHeader, tt.header)
+		tracing.Handler(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), r)
+		if s := one(t, rec); s.Name() != tt.want {
+			t.Errorf("%+v: span = %q", tt, s.Name())
+		}
+	}
+}
+
+// Config.Status counts for a gateway as well: 4xx on both sides is the rule that older
+// pages tell. // S-7
+func TestGatewayAllErrors(t *testing.T) {
+	cfg := gateway(middleware.Ingress, middleware.Route{})
+	cfg.Status = span.AllErrors
+	tracing, rec := setup(t, cfg)
+	tracing.Handler(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	s := one(t, rec)
+	if s.Status().Code != codes.Error {
+		t.Errorf("status of a 404 = %v, want Error", s.Status())
+	}
+	wantAttrs(t, s, map[string]string{"error": "-", "http.status_code": "404"}) // E-1 is not the status
+}
+
+// A stranger's header makes no attribute of any size.
+func TestGatewayTagsBounded(t *testing.T) {
+	tracing, rec := setup(t, gateway(middleware.Ingress, middleware.Route{}))
+	r := httptest.NewRequest("GET", "/"+strings.Repeat("p", 1<<16), nil)
+	r.Host = strings.Repeat("h", 1<<16)
+	for _, name := range []string{"User-Agent", "X-Envoy-Downstream-Service-Cluster", "Content-Type", "Grpc-Timeout", operationHeader, "X-Client-Trace-Id"} {
+		r.Header.Set(name, "application/grpc+"+strings.Repeat("v", 1<<16))
+	}
+	tracing.Handler(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), r)
+	s := one(t, rec)
+	if len(s.Name()) > 1<<10 {
+		t.Errorf("a name of %d bytes", len(s.Name()))
+	}
+	for _, kv := range s.Attributes() {
+		if n := len(kv.Value.String()); n > 8<<10 {
+			t.Errorf("%s has %d bytes", kv.Key, n)
+		}
+	}
 }

@@ -65,6 +65,7 @@ type Tracing struct {
 	direction   Direction
 	verbose     bool
 	pathTag     int
+	callerNames bool // x-envoy-decorator-operation names a service's spans
 	tags        []span.Tag
 	spawn       bool // a gateway's calls have spans
 	proxy       Proxy
@@ -142,7 +143,9 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 		health: newHealthChecks(cfg.HealthChecks),
 		role:   cfg.Role,
 
-		direction:         cfg.Direction,
+		direction:   cfg.Direction,
+		callerNames: cfg.DecoratorHeader && cfg.Role == Service,
+
 		verbose:           cfg.Verbose,
 		pathTag:           cfg.PathTag,
 		tags:              slices.Clone(cfg.Tags),

@@ -12,7 +12,8 @@
 //	}
 //
 // It also holds the rules by which middleware names and closes spans: [HTTPName],
-// [RPCName] and [StatusMap].
+// [RPCName] and [StatusMap]; and what a gateway's operator configures: [Decorator],
+// [Template] and [Tag].
 //
 // # Terms
 //

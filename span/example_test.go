@@ -107,3 +107,23 @@ func ExampleSampledLogs() {
 	// level=INFO msg=sold request_id=00000001-6f55-44ba-ad80-413f09f48a28
 	// level=INFO msg=sold request_id=00000800-6f55-44ba-ad80-413f09f48a28
 }
+
+// Names and tags by command operators, tried out on what a request may be.
+func ExampleParseTemplate() {
+	t, err := span.ParseTemplate("%REQ(:METHOD)% %PATH(NQ)% %RESPONSE_CODE%")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(t.Render(&span.Facts{Method: "GET", Path: "/carts?id=7", Status: 404}))
+	_, err = span.ParseTemplate("%REQ(:METHOD)% %DURATION")
+	fmt.Println(err)
+	// Output:
+	// GET /carts 404
+	// span: template "%REQ(:METHOD)% %DURATION", byte 15: a % begins an operator that has no end: allowed is %NAME%, and %% for the sign
+}
+
+func ExampleIstioOperation() {
+	d := span.Decorator{Operation: span.IstioOperation("reviews.default.svc.cluster.local", 9080, "/api/*")}
+	fmt.Println(d.Operation)
+	// Output: reviews.default.svc.cluster.local:9080/api/*
+}
