@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -249,6 +250,19 @@ func serveLab(t *testing.T, n *network, h http.HandlerFunc) {
 	t.Cleanup(func() { srv.Close(); n.reset(); <-done })
 }
 
+// serveOne serves h in memory, over one protocol's version of HTTP alone.
+func serveOne(t *testing.T, n *network, p Protocol, h http.HandlerFunc) {
+	t.Helper()
+	l, _ := n.listen()
+	srv := otlpreceiver.NewServer(h)
+	srv.Protocols = new(http.Protocols)
+	srv.Protocols.SetHTTP1(p != GRPC)
+	srv.Protocols.SetUnencryptedHTTP2(p == GRPC)
+	done := make(chan struct{})
+	go func() { defer close(done); srv.Serve(l) }()
+	t.Cleanup(func() { srv.Close(); n.reset(); <-done })
+}
+
 // spansOf counts the spans of a request's body.
 func spansOf(t *testing.T, p Protocol, body []byte) int {
 	t.Helper()
@@ -266,6 +280,69 @@ func spansOf(t *testing.T, p Protocol, body []byte) int {
 		t.Error(err)
 	}
 	return len(spans)
+}
+
+// F6, as far as it needs no certificate: what is wrong is told within a second of New, in
+// one line that names what to change, again once a minute, and the spans are kept. With
+// golden lines, and over TLS: TestMisconfigured.
+func TestMisconfiguredInTime(t *testing.T) {
+	only := func(p Protocol, h http.HandlerFunc) func(t *testing.T, n *network) {
+		return func(t *testing.T, n *network) { serveOne(t, n, p, h) }
+	}
+	answer := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(status) }
+	}
+	for name, tt := range map[string]struct {
+		as     Protocol
+		at     func(t *testing.T, n *network)
+		line   string
+		spoils bool // the answer is final
+	}{
+		"gRPC to an HTTP port": {GRPC, only(HTTPProtobuf, answer(404)), "collector:4317 speaks HTTP/1, not gRPC: set Config.Protocol to HTTPProtobuf, or give its gRPC port (4317) in Config.Endpoint", false},
+		"HTTP to a gRPC port":  {HTTPProtobuf, only(GRPC, answer(415)), "collector:4317/v1/traces speaks gRPC, not OTLP/HTTP: set Config.Protocol to GRPC, or give its HTTP port (4318) in Config.Endpoint", false},
+		"JSON to a gRPC port":  {HTTPJSON, only(GRPC, answer(415)), "collector:4317/v1/traces speaks gRPC, not OTLP/HTTP: set Config.Protocol to GRPC, or give its HTTP port (4318) in Config.Endpoint", false},
+		"404":                  {HTTPProtobuf, only(HTTPProtobuf, answer(404)), "collector:4317/v1/traces answers 404 Not Found: correct the path in Config.Endpoint", true},
+		"401":                  {HTTPJSON, only(HTTPProtobuf, answer(401)), "collector:4317/v1/traces answers 401 Unauthorized: give credentials in OTEL_EXPORTER_OTLP_HEADERS (authorization=…)", true},
+		"403 over gRPC":        {GRPC, only(GRPC, answer(403)), "collector:4317 answers 403 Forbidden and not gRPC: give credentials in OTEL_EXPORTER_OTLP_HEADERS (authorization=…)", true},
+		"415 to JSON":          {HTTPJSON, only(HTTPProtobuf, answer(415)), "collector:4317/v1/traces answers 415 Unsupported Media Type: set Config.Protocol to HTTPProtobuf: it does not take JSON", true},
+		"unknown host": {GRPC, func(t *testing.T, n *network) {
+			n.fails.Store(&net.DNSError{Err: "no such host", Name: "collector", IsNotFound: true})
+		}, "the host name collector does not exist: correct Config.Endpoint", false},
+		"refused": {HTTPProtobuf, func(t *testing.T, n *network) { l, _ := n.listen(); l.Close() },
+			"collector:4317/v1/traces refuses the connection: nothing listens there: start the collector or correct Config.Endpoint", false},
+		"silent": {GRPC, func(t *testing.T, n *network) { n.hole.Store(true); n.listen() },
+			"is it reachable? See Config.Endpoint", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := &network{conns: make(map[*pipeConn]bool)}
+				tt.at(t, n)
+				l := newLines()
+				e := start(t, Config{Endpoint: "http://collector:4317", Protocol: tt.as, dial: n.dial, Logger: slog.New(l)})
+				const minutes = 3
+				produce(t, e, 0, 100*minutes*60/100, 1)
+				got := l.all()
+				if len(got) < minutes || len(got) > minutes+1 {
+					t.Errorf("%d lines in %d minutes: %q", len(got), minutes, got)
+				}
+				for i, line := range got {
+					if !strings.HasSuffix(line, tt.line) || !strings.HasPrefix(line, "exporter: ") || len(line) > maxLine {
+						t.Errorf("line %d: %q, want %q", i, line, tt.line)
+					}
+					if i > 0 && l.at[i]-l.at[i-1] < time.Minute {
+						t.Errorf("line %d %v after the one before", i, l.at[i]-l.at[i-1])
+					}
+				}
+				if len(got) > 0 && l.at[0] > time.Second {
+					t.Errorf("told after %v", l.at[0])
+				}
+				st := checkAccounts(t, e, e.Stats().Kept)
+				if tt.spoils == (sum(st.Rejected) == 0) || !tt.spoils && st.Kept.Memory != st.Ended {
+					t.Errorf("kept %v, rejected %v of %d", st.Kept, st.Rejected, st.Ended)
+				}
+			})
+		})
+	}
 }
 
 // F7: spans of every size to a collector that takes 4 MiB: no request is larger, nothing

@@ -278,8 +278,14 @@ func (e *Exporter) settle(b *batch, size int, o outcome, now time.Time) {
 		e.flow.accepted(size, e.settings.requestBytes)
 		e.acc.settle(n-o.rejected, o.rejected, CodePartialSuccess)
 	case o.err.tooLarge() && b.spans > 1:
-		if o.err.ours {
+		if o.err.ours { // there was no request
 			e.flow.shrink(size)
+			e.acc.requests--
+			if b.tries--; b.tries == 0 {
+				e.acc.submitted -= n
+			} else {
+				e.acc.retries--
+			}
 		} else {
 			e.flow.outgrown(size)
 		}

@@ -899,7 +899,9 @@ func TestContainedClockSteps(t *testing.T) {
 			stub.StartTime, stub.EndTime = at, at.Add(step)
 			e.OnEnd(stub.Snapshot())
 		}
-		time.Sleep(2 * firstDelay)
+		if err := e.ForceFlush(context.Background()); err != nil {
+			t.Error(err)
+		}
 		if len(got) != 4 || got[1].End >= got[1].Start || got[0].End != uint64(at.Add(time.Hour).UnixNano()) {
 			t.Errorf("spans %+v", got)
 		}

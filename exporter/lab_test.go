@@ -32,11 +32,12 @@ func inFull(short, full int) int {
 type network struct {
 	mu       sync.Mutex
 	listener *pipeListener
-	conns    map[*pipeConn]bool // the collector's ends
-	dials    []time.Time        // attempts
-	hole     atomic.Bool        // what is sent vanishes, connecting takes for ever
-	silent   atomic.Bool        // connections that exist are dead; new ones live
-	drip     atomic.Bool        // the collector's bytes come one a second
+	conns    map[*pipeConn]bool           // the collector's ends
+	dials    []time.Time                  // attempts
+	hole     atomic.Bool                  // what is sent vanishes, connecting takes for ever
+	silent   atomic.Bool                  // connections that exist are dead; new ones live
+	drip     atomic.Bool                  // the collector's bytes come one a second
+	fails    atomic.Pointer[net.DNSError] // every attempt
 }
 
 // onNetwork starts a collector in memory; the returned Config lacks what the test is about.
@@ -92,6 +93,9 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	l := n.listener
 	n.dials = append(n.dials, time.Now())
 	n.mu.Unlock()
+	if err := n.fails.Load(); err != nil {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+	}
 	if n.hole.Load() {
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
