@@ -43,7 +43,7 @@ func TestCombinations(t *testing.T) {
 	load := make(map[string][]object)
 	for _, list := range [][]string{programs, proxies, collectors, backends} {
 		for _, name := range list {
-			load[name] = loadObjects(t, name)
+			load[name] = loadObjects(t, name, nil)
 		}
 	}
 	for _, program := range programs {
@@ -57,6 +57,9 @@ func TestCombinations(t *testing.T) {
 							c.add(load[name])
 						}
 						c.check()
+						for _, mistake := range c.mistakes {
+							t.Error(mistake)
+						}
 					})
 				}
 			}
@@ -64,16 +67,29 @@ func TestCombinations(t *testing.T) {
 	}
 }
 
-// loadObjects returns the objects of a file or of a kustomization.
-func loadObjects(t *testing.T, name string) []object {
+// loadObjects returns the objects of a file or of a kustomization. Files in changed stand in
+// the place of those on the disk.
+func loadObjects(t *testing.T, name string, changed map[string]string) []object {
 	t.Helper()
+	content := func(name string) []byte {
+		if text, ok := changed[name]; ok {
+			return []byte(text)
+		}
+		return read(t, name)
+	}
 	switch {
 	case name == "":
 		return nil
 	case strings.HasSuffix(name, ".yaml"):
-		return decodeAll(t, read(t, name))
+		return decodeAll(t, content(name))
 	}
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join("..", name))
+	disk := filesys.MakeFsInMemory()
+	for file := range files {
+		if err := disk.WriteFile(file, content(file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(disk, name)
 	if err != nil {
 		t.Fatalf("kustomize build %s: %v", name, err)
 	}
@@ -86,7 +102,8 @@ func loadObjects(t *testing.T, name string) []object {
 
 // cluster is what would be in a cluster.
 type cluster struct {
-	t         *testing.T
+	t         *testing.T // for what has nothing to do with the cluster
+	mistakes  []string
 	objects   []object
 	services  map[string]*corev1.Service // by name.namespace
 	configs   map[string]*corev1.ConfigMap
@@ -110,7 +127,7 @@ func (c *cluster) add(objects []object) {
 	for _, o := range objects {
 		twice := slices.ContainsFunc(c.objects, func(p object) bool { return p.String() == o.String() && p.Group == o.Group })
 		if twice && o.Kind != "Namespace" {
-			c.t.Errorf("%s is there twice", o)
+			c.errorf("%s is there twice", o)
 		}
 		c.objects = append(c.objects, o)
 		key := o.name + "." + o.namespace
@@ -129,6 +146,10 @@ func (c *cluster) add(objects []object) {
 			c.workloads = append(c.workloads, workload{o, nil, v.Spec.JobTemplate.Spec.Template, nil, nil})
 		}
 	}
+}
+
+func (c *cluster) errorf(format string, args ...any) {
+	c.mistakes = append(c.mistakes, fmt.Sprintf(format, args...))
 }
 
 func (c *cluster) check() {
@@ -160,7 +181,7 @@ func (c *cluster) namespaces() {
 	}
 	for _, o := range c.objects {
 		if o.Kind != "Namespace" && o.Kind != "GatewayClass" && !slices.Contains(made, o.namespace) {
-			c.t.Errorf("%s lies in a namespace that nothing makes", o)
+			c.errorf("%s lies in a namespace that nothing makes", o)
 		}
 	}
 }
@@ -176,12 +197,12 @@ func (c *cluster) service(s *corev1.Service) {
 		pods++
 		for _, p := range s.Spec.Ports {
 			if _, ok := containerPort(w.pod.Spec, p.TargetPort); !ok {
-				c.t.Errorf("Service %s: port %d goes to %s, which no container of %s has", name, p.Port, p.TargetPort.String(), w)
+				c.errorf("Service %s: port %d goes to %s, which no container of %s has", name, p.Port, p.TargetPort.String(), w)
 			}
 		}
 	}
 	if pods != 1 {
-		c.t.Errorf("Service %s has the pods of %d workloads, want 1", name, pods)
+		c.errorf("Service %s has the pods of %d workloads, want 1", name, pods)
 	}
 	for _, p := range s.Spec.Ports {
 		want := "http"
@@ -189,7 +210,7 @@ func (c *cluster) service(s *corev1.Service) {
 			want = h2c
 		}
 		if p.AppProtocol == nil || *p.AppProtocol != want {
-			c.t.Errorf("Service %s: port %s, %d, has appProtocol %v, want %s", name, p.Name, p.Port, p.AppProtocol, want)
+			c.errorf("Service %s: port %s, %d, has appProtocol %v, want %s", name, p.Name, p.Port, p.AppProtocol, want)
 		}
 	}
 }
@@ -216,18 +237,18 @@ func containerPort(pod corev1.PodSpec, target intstr.IntOrString) (int32, bool) 
 
 func (c *cluster) workload(w workload) {
 	if w.selector != nil && !within(w.selector.MatchLabels, w.pod.Labels) {
-		c.t.Errorf("%s does not select its own pods", w)
+		c.errorf("%s does not select its own pods", w)
 	}
 	if w.stateful != nil {
 		if _, ok := c.services[w.stateful.Spec.ServiceName+"."+w.namespace]; !ok {
-			c.t.Errorf("%s names the Service %q, which is not there", w, w.stateful.Spec.ServiceName)
+			c.errorf("%s names the Service %q, which is not there", w, w.stateful.Spec.ServiceName)
 		}
 	}
 	volumes := make(map[string]corev1.Volume)
 	for _, v := range w.pod.Spec.Volumes {
 		volumes[v.Name] = v
 		if v.ConfigMap != nil && c.configs[v.ConfigMap.Name+"."+w.namespace] == nil {
-			c.t.Errorf("%s mounts the ConfigMap %s, which is not there", w, v.ConfigMap.Name)
+			c.errorf("%s mounts the ConfigMap %s, which is not there", w, v.ConfigMap.Name)
 		}
 	}
 	for _, claim := range w.claims {
@@ -238,7 +259,7 @@ func (c *cluster) workload(w workload) {
 			h := ctr.ReadinessProbe.ProbeHandler
 			for _, port := range []intstr.IntOrString{probePort(h)} {
 				if _, ok := containerPort(w.pod.Spec, port); !ok {
-					c.t.Errorf("%s is probed at %s, which is no port of it", w, port.String())
+					c.errorf("%s is probed at %s, which is no port of it", w, port.String())
 				}
 			}
 		}
@@ -246,7 +267,7 @@ func (c *cluster) workload(w workload) {
 		for _, m := range ctr.VolumeMounts {
 			v, ok := volumes[m.Name]
 			if !ok {
-				c.t.Errorf("%s mounts %s, which is no volume of it", w, m.Name)
+				c.errorf("%s mounts %s, which is no volume of it", w, m.Name)
 			}
 			if v.ConfigMap == nil || c.configs[v.ConfigMap.Name+"."+w.namespace] == nil {
 				continue
@@ -257,7 +278,7 @@ func (c *cluster) workload(w workload) {
 		}
 		for _, arg := range ctr.Args {
 			if _, file, ok := strings.Cut(arg, "=/etc/"); ok && !mounted["/etc/"+file] {
-				c.t.Errorf("%s is started with %s, and mounts %v", w, arg, slices.Sorted(maps.Keys(mounted)))
+				c.errorf("%s is started with %s, and mounts %v", w, arg, slices.Sorted(maps.Keys(mounted)))
 			}
 			c.addresses(w.String(), w.namespace, arg)
 		}
@@ -302,17 +323,17 @@ func (c *cluster) variables(w workload, ctr corev1.Container) {
 	known := make(map[string]bool) // for $(NAME)
 	for _, e := range ctr.Env {
 		if strings.HasPrefix(e.Name, "OTEL_") && !slices.Contains(read, e.Name) {
-			c.t.Errorf("%s sets %s, which meshtrace does not read", w, e.Name)
+			c.errorf("%s sets %s, which meshtrace does not read", w, e.Name)
 		}
 		if strings.HasPrefix(e.Name, "OTEL_TRACES_SAMPLER") {
-			c.t.Errorf("%s sets %s: sampling is set in the proxy, and there alone", w, e.Name)
+			c.errorf("%s sets %s: sampling is set in the proxy, and there alone", w, e.Name)
 		}
 		if e.Name == "OTEL_SERVICE_NAME" && e.Value != w.pod.Labels["app.kubernetes.io/name"] {
-			c.t.Errorf("%s is named %q by OTEL_SERVICE_NAME", w, e.Value)
+			c.errorf("%s is named %q by OTEL_SERVICE_NAME", w, e.Value)
 		}
 		for _, m := range regexp.MustCompile(`\$\((\w+)\)`).FindAllStringSubmatch(e.Value, -1) {
 			if !known[m[1]] {
-				c.t.Errorf("%s: %s refers to %s, which is not set before it", w, e.Name, m[0])
+				c.errorf("%s: %s refers to %s, which is not set before it", w, e.Name, m[0])
 			}
 		}
 		known[e.Name] = true
@@ -323,7 +344,7 @@ func (c *cluster) variables(w workload, ctr corev1.Container) {
 	}
 	injected := w.pod.Annotations["instrumentation.opentelemetry.io/inject-sdk"] == "true"
 	if injected == known["OTEL_EXPORTER_OTLP_ENDPOINT"] {
-		c.t.Errorf("%s: injection by the Operator is %t, an endpoint of its own %t", w, injected, !injected)
+		c.errorf("%s: injection by the Operator is %t, an endpoint of its own %t", w, injected, !injected)
 	}
 }
 
@@ -337,11 +358,11 @@ func (c *cluster) addresses(where, namespace, text string) {
 		}
 		port, err := strconv.ParseInt(m[2], 10, 32)
 		if err != nil {
-			c.t.Errorf("%s: %s: %v", where, m[0], err)
+			c.errorf("%s: %s: %v", where, m[0], err)
 			continue
 		}
 		if err := c.reach(m[1], namespace, int32(port)); err != nil {
-			c.t.Errorf("%s: %s: %v", where, m[0], err)
+			c.errorf("%s: %s: %v", where, m[0], err)
 		}
 	}
 }
@@ -393,9 +414,9 @@ func (c *cluster) protocol(name, namespace string, port int32) string {
 // backend checks where a proxy sends to.
 func (c *cluster) backend(from object, name, namespace string, port int32, want string) {
 	if err := c.reach(name+"."+namespace, "", port); err != nil {
-		c.t.Errorf("%s: %v", from, err)
+		c.errorf("%s: %v", from, err)
 	} else if got := c.protocol(name, namespace, port); got != want {
-		c.t.Errorf("%s sends to %s.%s:%d of appProtocol %s, want %s", from, name, namespace, port, got, want)
+		c.errorf("%s sends to %s.%s:%d of appProtocol %s, want %s", from, name, namespace, port, got, want)
 	}
 }
 
@@ -403,7 +424,7 @@ func (c *cluster) backend(from object, name, namespace string, port int32, want 
 func (c *cluster) references(o object) {
 	has := func(kind, namespace, name string) {
 		if !slices.ContainsFunc(c.objects, func(p object) bool { return p.Kind == kind && p.namespace == namespace && p.name == name }) {
-			c.t.Errorf("%s names %s %s/%s, which is not there", o, kind, namespace, name)
+			c.errorf("%s names %s %s/%s, which is not there", o, kind, namespace, name)
 		}
 	}
 	ref := func(r gwapiv1.BackendObjectReference, want string) {
@@ -412,7 +433,7 @@ func (c *cluster) references(o object) {
 			namespace = string(*r.Namespace)
 		}
 		if r.Port == nil {
-			c.t.Errorf("%s: the backend %s has no port", o, r.Name)
+			c.errorf("%s: the backend %s has no port", o, r.Name)
 			return
 		}
 		c.backend(o, string(r.Name), namespace, *r.Port, want)
@@ -448,7 +469,7 @@ func (c *cluster) references(o object) {
 			has(string(r.Kind), o.namespace, string(r.Name))
 		}
 		if id := v.Spec.Headers.RequestID; id == nil || *id == egv1a1.RequestIDActionDisable || *id == egv1a1.RequestIDActionPreserve {
-			c.t.Errorf("%s: headers.requestID is %v: without an id nothing is sampled (D-3)", o, id)
+			c.errorf("%s: headers.requestID is %v: without an id nothing is sampled (D-3)", o, id)
 		}
 	case *egv1a1.EnvoyProxy:
 		tracing := v.Spec.Telemetry.Tracing
@@ -456,22 +477,22 @@ func (c *cluster) references(o object) {
 			ref(b.BackendObjectReference, h2c)
 		}
 		if len(tracing.Provider.BackendRefs) != 1 {
-			c.t.Errorf("%s sends spans to %d backends, want 1", o, len(tracing.Provider.BackendRefs))
+			c.errorf("%s sends spans to %d backends, want 1", o, len(tracing.Provider.BackendRefs))
 		}
 		if tracing.SamplingRate == nil || *tracing.SamplingRate != 100 || tracing.SamplingFraction != nil || tracing.OverallSamplingFraction != nil ||
 			tracing.Provider.OpenTelemetry.Sampler != nil {
-			c.t.Errorf("%s does not sample 100 %% by samplingRate and by nothing else", o)
+			c.errorf("%s does not sample 100 %% by samplingRate and by nothing else", o)
 		}
 	case *egv1a1.BackendTrafficPolicy:
-		c.t.Errorf("%s may set a route's sampling: a second place (EG-7)", o)
+		c.errorf("%s may set a route's sampling: a second place (EG-7)", o)
 	case *istiotelemetry.Telemetry:
 		mesh, _, _ := decodeIstioValues(c.t, read(c.t, "istio/values.yaml"))
 		for _, tr := range v.Spec.Tracing {
 			if p := tr.GetRandomSamplingPercentage(); p == nil || p.GetValue() != 100 {
-				c.t.Errorf("%s samples %v, want 100", o, p)
+				c.errorf("%s samples %v, want 100", o, p)
 			}
 			if len(tr.Providers) != 1 || len(mesh.ExtensionProviders) != 1 || tr.Providers[0].Name != mesh.ExtensionProviders[0].Name {
-				c.t.Errorf("%s names the providers %v, values.yaml has %v", o, tr.Providers, mesh.ExtensionProviders)
+				c.errorf("%s names the providers %v, values.yaml has %v", o, tr.Providers, mesh.ExtensionProviders)
 				continue
 			}
 			otel := mesh.ExtensionProviders[0].GetOpentelemetry()
@@ -479,7 +500,7 @@ func (c *cluster) references(o object) {
 			c.backend(o, name, namespace, int32(otel.GetPort()), h2c)
 		}
 		if len(v.Spec.Tracing) != 1 {
-			c.t.Errorf("%s has %d tracings, want 1", o, len(v.Spec.Tracing))
+			c.errorf("%s has %d tracings, want 1", o, len(v.Spec.Tracing))
 		}
 	case *istionetworking.VirtualService:
 		for _, name := range v.Spec.Gateways {
@@ -495,21 +516,21 @@ func (c *cluster) references(o object) {
 		k := v.Spec.Kube
 		c.backend(o, k.ServiceName, k.ServiceNamespace, k.ServicePort, h2c)
 		if !v.Spec.UseHTTP2 {
-			c.t.Errorf("%s has no useHttp2, and goes to a gRPC port", o)
+			c.errorf("%s has no useHttp2, and goes to a gRPC port", o)
 		}
 	case *glooGateway:
 		tracing := v.Spec.HTTPGateway.Options.HTTPConnectionManagerSettings.Tracing
 		up := tracing.OpenTelemetryConfig.CollectorUpstreamRef
 		has("Upstream", up.Namespace, up.Name)
 		if p := tracing.TracePercentages; p.Random == nil || *p.Random != 100 || p.Overall != nil {
-			c.t.Errorf("%s does not sample 100 %% by randomSamplePercentage and by nothing else", o)
+			c.errorf("%s does not sample 100 %% by randomSamplePercentage and by nothing else", o)
 		}
 	case *glooVirtualService:
 		for _, r := range v.Spec.VirtualHost.Routes {
 			k := r.RouteAction.Single.Kube
 			c.backend(o, k.Ref.Name, k.Ref.Namespace, k.Port, "http")
 			if r.Options.Tracing != nil && r.Options.Tracing.TracePercentages != nil {
-				c.t.Errorf("%s sets a route's share: a second place (GL-4)", o)
+				c.errorf("%s sets a route's share: a second place (GL-4)", o)
 			}
 		}
 	case *instrumentation:
@@ -526,7 +547,7 @@ func (c *cluster) method(o object, service, method string) {
 	pkg, name := service[:strings.LastIndexByte(service, '.')], service[strings.LastIndexByte(service, '.')+1:]
 	for _, want := range []string{"package " + pkg + ";", "service " + name + " {", "rpc " + method + "("} {
 		if !strings.Contains(string(b), want) {
-			c.t.Errorf("%s matches %s/%s; driver.proto lacks %q", o, service, method, want)
+			c.errorf("%s matches %s/%s; driver.proto lacks %q", o, service, method, want)
 		}
 	}
 }
@@ -534,10 +555,10 @@ func (c *cluster) method(o object, service, method string) {
 func (c *cluster) instrumentation(o object, v *instrumentation) {
 	c.addresses(o.String(), o.namespace, v.Spec.Exporter.Endpoint)
 	if v.Spec.Exporter.Endpoint == "" {
-		c.t.Errorf("%s has no endpoint", o)
+		c.errorf("%s has no endpoint", o)
 	}
 	if v.Spec.Sampler.Type != "parentbased_always_on" || v.Spec.Sampler.Argument != "" {
-		c.t.Errorf("%s samples by %s %s: a second place", o, v.Spec.Sampler.Type, v.Spec.Sampler.Argument)
+		c.errorf("%s samples by %s %s: a second place", o, v.Spec.Sampler.Type, v.Spec.Sampler.Argument)
 	}
 	b, err := os.ReadFile(filepath.Join(repository, "README.md"))
 	if err != nil {
@@ -546,13 +567,87 @@ func (c *cluster) instrumentation(o object, v *instrumentation) {
 	line := regexp.MustCompile("(?m)^\\| `OTEL_PROPAGATORS`.*$").Find(b)
 	for _, p := range v.Spec.Propagators {
 		if !strings.Contains(string(line), "`"+p+"`") {
-			c.t.Errorf("%s names the propagator %s; README.md says %s", o, p, line)
+			c.errorf("%s names the propagator %s; README.md says %s", o, p, line)
 		}
 	}
 	for _, e := range v.Spec.Env {
 		if !slices.Contains(readsVariables(c.t), e.Name) {
-			c.t.Errorf("%s sets %s, which meshtrace does not read", o, e.Name)
+			c.errorf("%s sets %s, which meshtrace does not read", o, e.Name)
 		}
+	}
+}
+
+// TestMistakes makes one mistake at a time, and each must be found.
+func TestMistakes(t *testing.T) {
+	const (
+		hotrod, gateway, istio, gloo = "hotrod/hotrod.yaml", "envoy-gateway/envoy-gateway.yaml", "istio/istio.yaml", "gloo/gloo.yaml"
+		tiers, jaeger, operator      = "collector/kubernetes.yaml", "jaeger/elasticsearch.yaml", "operator/instrumentation.yaml"
+	)
+	for _, m := range []struct{ file, old, now, found string }{
+		{hotrod, "collector.observability:4317", "otel.observability:4317", "no Service otel.observability"},
+		{hotrod, "collector.observability:4317", "collector.observability:4319", "no port 4319"},
+		{hotrod, "-customer-addr=customer:8081", "-customer-addr=customers:8081", "no Service customers.hotrod"},
+		{hotrod, "appProtocol: kubernetes.io/h2c", "appProtocol: http", "want kubernetes.io/h2c"},
+		{hotrod, "OTEL_EXPORTER_OTLP_PROTOCOL, value", "OTEL_EXPORTER_OTLP_PROTO, value", "which meshtrace does not read"},
+		{hotrod, "{name: OTEL_EXPORTER_OTLP_PROTOCOL, value: grpc}", "{name: OTEL_TRACES_SAMPLER, value: traceidratio}", "sampling is set in the proxy"},
+		{hotrod, "name: OTEL_SERVICE_NAME, value: driver", "name: OTEL_SERVICE_NAME, value: drivers", "is named \"drivers\""},
+		{hotrod, "$(POD_NAME)", "$(POD)", "which is not set before it"},
+		{hotrod, "matchLabels: {app.kubernetes.io/name: route}", "matchLabels: {app.kubernetes.io/name: routes}", "does not select its own pods"},
+		{hotrod, "selector: {app.kubernetes.io/name: route}", "selector: {app.kubernetes.io/name: routes}", "pods of 0 workloads"},
+		{hotrod, "port: 8083, targetPort: http", "port: 8083, targetPort: https", "which no container"},
+		{hotrod, "readinessProbe: {httpGet: {path: /, port: http}}", "readinessProbe: {httpGet: {path: /, port: web}}", "is probed at web"},
+		{hotrod, "kind: Namespace\nmetadata:\n  name: hotrod", "kind: Namespace\nmetadata:\n  name: hot-rod", "a namespace that nothing makes"},
+		{tiers, "sampler-1.sampler.observability:4317", "sampler-2.sampler.observability:4317", "has a pod sampler-2"},
+		{tiers, "clusterIP: None", "clusterIP: \"\"", "behind the headless Service"},
+		{tiers, "--config=/etc/otel/to-otlp.yaml", "--config=/etc/otel/otlp.yaml", "is started with --config=/etc/otel/otlp.yaml"},
+		{tiers, "configMap: {name: sampler}", "configMap: {name: samplers}", "mounts the ConfigMap samplers"},
+		{tiers, "volumeMounts: [{name: config,", "volumeMounts: [{name: configs,", "which is no volume"},
+		{tiers, "serviceName: sampler", "serviceName: gateway", "names the Service \"gateway\""},
+		{tiers, "name: observability\n---", "name: observability\n---\napiVersion: v1\nkind: Service\nmetadata: {name: traces, namespace: observability}\n---", "is there twice"},
+		{jaeger, "http://elasticsearch.observability:9200\"]", "http://elastic.observability:9200\"]", "no Service elastic.observability"},
+		{gateway, "name: collector, namespace: observability, port: 4317", "name: collector, namespace: observability, port: 4318", "want kubernetes.io/h2c"},
+		{gateway, "name: frontend, port: 8080", "name: driver, port: 8082", "want http"},
+		{gateway, "samplingRate: 100", "samplingRate: 10", "does not sample 100 %"},
+		{gateway, "gatewayClassName: hotrod", "gatewayClassName: envoy", "names GatewayClass"},
+		{gateway, "kind: EnvoyProxy, name: hotrod", "kind: EnvoyProxy, name: proxy", "names EnvoyProxy"},
+		{gateway, "parentRefs: [{name: hotrod}]", "parentRefs: [{name: public}]", "names Gateway"},
+		{gateway, "requestID: Generate", "requestID: Disable", "without an id nothing is sampled"},
+		{gateway, "method: FindNearest", "method: FindNearby", "driver.proto lacks"},
+		{istio, "randomSamplingPercentage: 100", "randomSamplingPercentage: 1", "want 100"},
+		{istio, "providers: [{name: collector}]", "providers: [{name: otel}]", "names the providers"},
+		{istio, "host: frontend.hotrod", "host: front.hotrod", "no Service front.hotrod"},
+		{istio, "gateways: [hotrod]", "gateways: [public]", "names Gateway"},
+		{gloo, "useHttp2: true", "useHttp2: false", "has no useHttp2"},
+		{gloo, "serviceName: collector, serviceNamespace", "serviceName: otel, serviceNamespace", "no Service otel"},
+		{gloo, "randomSamplePercentage: 100", "randomSamplePercentage: 5", "does not sample 100 %"},
+		{gloo, "{routeDescriptor: dispatch}", "{routeDescriptor: dispatch, tracePercentages: {randomSamplePercentage: 100}}", "a second place"},
+		{gloo, "collectorUpstreamRef: {name: collector,", "collectorUpstreamRef: {name: otel,", "names Upstream"},
+		{operator, "type: parentbased_always_on", "type: traceidratio", "a second place"},
+		{operator, "collector.observability:4318", "collector.observability:4319", "no port 4319"},
+		{operator, "[tracecontext, baggage]", "[tracecontext, xray]", "names the propagator xray"},
+	} {
+		t.Run(m.file+"/"+m.now, func(t *testing.T) {
+			text := string(read(t, m.file))
+			if !strings.Contains(text, m.old) {
+				t.Fatalf("the file has no %q", m.old)
+			}
+			changed := map[string]string{m.file: strings.Replace(text, m.old, m.now, 1)}
+			proxy, backend := gateway, "jaeger/all-in-one.yaml"
+			switch m.file {
+			case istio, gloo:
+				proxy = m.file
+			case jaeger:
+				backend = m.file
+			}
+			c := newCluster(t)
+			for _, name := range []string{map[bool]string{true: "operator", false: "hotrod"}[m.file == operator], proxy, "collector", backend} {
+				c.add(loadObjects(t, name, changed))
+			}
+			c.check()
+			if !slices.ContainsFunc(c.mistakes, func(s string) bool { return strings.Contains(s, m.found) }) {
+				t.Errorf("with %q in the place of %q, %q was found, want %q", m.now, m.old, c.mistakes, m.found)
+			}
+		})
 	}
 }
 
@@ -564,7 +659,7 @@ func TestConfigMapsHoldTheFiles(t *testing.T) {
 		"tempo":         {"tempo/tempo.yaml", "tempo/loki.yaml", "tempo/logs.yaml", "tempo/datasources.yaml"},
 	} {
 		held := make(map[string]string)
-		for _, o := range loadObjects(t, name) {
+		for _, o := range loadObjects(t, name, nil) {
 			if m, ok := o.value.(*corev1.ConfigMap); ok {
 				maps.Copy(held, m.Data)
 			}
