@@ -269,7 +269,7 @@ func (t *Tracing) receive(ctx context.Context, in *Incoming, c *serverCall) (arr
 			in.Name = t.defaultName(&c.gateway.request)
 		}
 	}
-	if c.kind == trace.SpanKindServer && parent.IsRemote() && parent.SpanID() == ext.SpanContext.SpanID() && t.shares(ext.Format) {
+	if t.shares(ext.Format) && c.kind == trace.SpanKindServer && parent.IsRemote() && parent.SpanID() == ext.SpanContext.SpanID() {
 		s.SpanID = parent.SpanID()
 	}
 	if ext.Baggage.Len() > 0 {
