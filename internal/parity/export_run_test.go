@@ -26,13 +26,20 @@ import (
 	"github.com/meshtrace/meshtrace/sampler"
 )
 
-// countingSender counts the spans of each request.
+// countingSender counts the spans of each request, and answers none before all spans
+// have ended: what is under way counts as kept.
 type countingSender struct {
+	ended   chan struct{}
 	mu      sync.Mutex
 	exports []int
 }
 
-func (s *countingSender) Send(_ context.Context, _ []byte, spans int) (int, error) {
+func (s *countingSender) Send(ctx context.Context, _ []byte, spans int) (int, error) {
+	select {
+	case <-s.ended:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.exports = append(s.exports, spans)
@@ -62,7 +69,7 @@ func checkBatching(v parity.Vector) error {
 		return err
 	}
 	env := map[string]string{}
-	sender := new(countingSender)
+	sender := &countingSender{ended: make(chan struct{})}
 	cfg := middleware.Envoy()
 	cfg.Export = exporter.Config{Sender: sender, Delay: time.Minute}
 	for name, value := range config {
@@ -93,6 +100,7 @@ func checkBatching(v parity.Vector) error {
 		_, call := tracing.StartServer(context.Background(), middleware.Incoming{Method: http.MethodGet})
 		call.End(middleware.Outcome{HTTPStatus: http.StatusOK})
 	}
+	close(sender.ended)
 	if err := tracing.ForceFlush(context.Background()); err != nil {
 		return err
 	}
