@@ -198,7 +198,7 @@ func panicked(v any) error {
 // finish ends the call with what the recorder saw; returned tells whether the
 // handler came back.
 func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
-	if returned && r.Context().Err() == context.Canceled && !c.recorder.Whole() {
+	if returned && r.Context().Err() == context.Canceled && !c.recorder.Whole(r.Method) {
 		// The client left before its answer was complete: no error of this program,
 		// and no success either.
 		failure = context.Canceled

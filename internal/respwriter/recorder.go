@@ -48,12 +48,16 @@ func (r *Recorder) WroteHeader() bool { return r.status != 0 }
 // Hijacked tells whether the handler took over the connection.
 func (r *Recorder) Hijacked() bool { return r.hijacked }
 
-// Whole tells whether the answer was complete as soon as its last byte was written: by
-// its Content-Length. Then its reader may go away before the handler returns, and has
-// missed nothing. Other answers end when the handler returns.
-func (r *Recorder) Whole() bool {
-	if r.status == 0 || r.hijacked {
+// Whole tells whether the answer to a request of that method was complete as soon as its
+// last byte was written: by its Content-Length, or because it has no body. Then its
+// reader may go away before the handler returns, and has missed nothing. Other answers
+// end when the handler returns.
+func (r *Recorder) Whole(method string) bool {
+	switch {
+	case r.status == 0 || r.hijacked:
 		return false
+	case r.status == http.StatusNoContent, r.status == http.StatusNotModified, method == http.MethodHead:
+		return true
 	}
 	n, err := strconv.ParseInt(r.w.Header().Get("Content-Length"), 10, 64)
 	return err == nil && r.bytes >= n

@@ -544,14 +544,20 @@ func TestWhole(t *testing.T) {
 	for _, tt := range []struct {
 		length, body string
 		write        bool
+		status       int
+		method       string
 		want         bool
 	}{
-		{"4", "four", true, true},
-		{"5", "four", true, false},
-		{"", "four", true, false}, // ends when the handler returns
-		{"x", "four", true, false},
-		{"0", "", false, false}, // nothing went out
-		{"0", "", true, true},
+		{"4", "four", true, 200, "GET", true},
+		{"5", "four", true, 200, "GET", false},
+		{"", "four", true, 200, "GET", false}, // ends when the handler returns
+		{"x", "four", true, 200, "GET", false},
+		{"0", "", false, 0, "GET", false}, // nothing went out
+		{"0", "", true, 200, "GET", true},
+		{"", "", false, 204, "GET", true},
+		{"", "", false, 304, "GET", true},
+		{"9", "", false, 200, "HEAD", true},
+		{"", "", false, 0, "HEAD", false},
 	} {
 		var r Recorder
 		w := httptest.NewRecorder()
@@ -559,11 +565,14 @@ func TestWhole(t *testing.T) {
 		if tt.length != "" {
 			w.Header().Set("Content-Length", tt.length)
 		}
+		if tt.status != 0 {
+			r.Wrap().WriteHeader(tt.status)
+		}
 		if tt.write {
 			r.Wrap().Write([]byte(tt.body))
 		}
-		if got := r.Whole(); got != tt.want {
-			t.Errorf("Content-Length %q, %q written %v: Whole = %v, want %v", tt.length, tt.body, tt.write, got, tt.want)
+		if got := r.Whole(tt.method); got != tt.want {
+			t.Errorf("%s, status %d, Content-Length %q, %q written %v: Whole = %v, want %v", tt.method, tt.status, tt.length, tt.body, tt.write, got, tt.want)
 		}
 	}
 }
