@@ -132,7 +132,7 @@ func send(c parity.Case, edits ...func(*middleware.Config)) (answer, error) {
 	defer stop()
 
 	for range c.Request.Earlier {
-		if _, _, err := call(addr, c.Request); err != nil {
+		if _, _, err := call(addr, c.Request, up.arrived); err != nil {
 			return answer{}, fmt.Errorf("an earlier request: %w", err)
 		}
 		g.wait()
@@ -142,7 +142,7 @@ func send(c parity.Case, edits ...func(*middleware.Config)) (answer, error) {
 	}
 	before := served.Tracing().Sampler().Counts()
 	a := answer{}
-	a.status, a.response, err = call(addr, c.Request)
+	a.status, a.response, err = call(addr, c.Request, up.arrived)
 	if err != nil {
 		return answer{}, err
 	}
@@ -646,19 +646,20 @@ func host(r parity.Request) string {
 	return *r.Host
 }
 
-// call sends one request over a connection of its own. Without an answer, because
+// call sends one request over a connection of its own. arrived returns once the upstream
+// has it. Without an answer, because
 // the caller goes away before, the status is 0.
-func call(addr string, r parity.Request) (status int, headers map[string][]string, err error) {
+func call(addr string, r parity.Request, arrived func()) (status int, headers map[string][]string, err error) {
 	switch {
 	case r.GRPC || r.Proto == "HTTP/2":
-		return callHTTP2(addr, r)
+		return callHTTP2(addr, r, arrived)
 	case r.Proto == "" || r.Proto == "HTTP/1.1" || r.Proto == "HTTP/1.0":
-		return callHTTP1(addr, r)
+		return callHTTP1(addr, r, arrived)
 	}
 	return 0, nil, fmt.Errorf("proto %q is none that this runner knows", r.Proto)
 }
 
-func callHTTP1(addr string, r parity.Request) (int, map[string][]string, error) {
+func callHTTP1(addr string, r parity.Request, arrived func()) (int, map[string][]string, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return 0, nil, err
@@ -688,19 +689,24 @@ func callHTTP1(addr string, r parity.Request) (int, map[string][]string, error) 
 		return 0, nil, err
 	}
 	if r.AbortAfterMS > 0 {
+		arrived()
 		time.Sleep(time.Duration(r.AbortAfterMS) * time.Millisecond)
 		return 0, nil, nil
 	}
 	return readResponse(conn, method(r))
 }
 
-func callHTTP2(addr string, r parity.Request) (int, map[string][]string, error) {
+func callHTTP2(addr string, r parity.Request, arrived func()) (int, map[string][]string, error) {
 	t := &http.Transport{DisableCompression: true, Protocols: new(http.Protocols)}
 	t.Protocols.SetUnencryptedHTTP2(true)
 	defer t.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	if r.AbortAfterMS > 0 {
-		ctx, cancel = context.WithTimeout(context.Background(), time.Duration(r.AbortAfterMS)*time.Millisecond)
+		go func() {
+			arrived()
+			time.Sleep(time.Duration(r.AbortAfterMS) * time.Millisecond)
+			cancel()
+		}()
 	}
 	defer cancel()
 	var body io.Reader

@@ -111,6 +111,15 @@ func (u *upstream) next() parity.Upstream {
 	return s
 }
 
+// arrived waits until a request has reached u, or long enough for one that does not: a
+// loaded machine takes longer than the recording's. Who goes away then goes away from a
+// request that is under way.
+func (u *upstream) arrived() {
+	for deadline := time.Now().Add(2 * time.Second); len(u.received()) == 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func (u *upstream) record(a attempt) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
