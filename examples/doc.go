@@ -6,7 +6,10 @@
 //	go run ./examples/grpc       // the same for gRPC, server and client
 //	go run ./examples/gateway    // a gateway in an Envoy's place, by a file
 //
-// The last two send to the collector that the OTEL_* variables name, and to a
+// Examples/bring-your-own is a module of its own, run by "go run ." in its folder: a
+// program that has a TracerProvider, otelhttp and otelsql already.
+//
+// Nethttp and grpc send to the collector that the OTEL_* variables name, and to a
 // collector on this machine where they name none. OTEL_TRACES_EXPORTER=console
 // prints their traces instead.
 //
