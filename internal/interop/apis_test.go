@@ -140,6 +140,12 @@ func checkRide(t *testing.T, where string, want, got []flat, fields []field, fin
 		}
 		if v := verdict(wants, gots); !fine(f.name, v) {
 			t.Errorf("%s, %s: %s", where, f.name, v)
+			for i, w := range want {
+				if text(wants[i]) != text(gots[i]) {
+					t.Logf("printed: %s\n%s: %s", w.canonical(), where, byID[w.Span.SpanID].canonical())
+					break
+				}
+			}
 		}
 	}
 }

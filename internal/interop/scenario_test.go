@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -223,7 +224,10 @@ func get(url string) ([]byte, error) {
 	return body, nil
 }
 
+// getJSON reads into a pointer's value, which is emptied before: a slice that is read into
+// again would keep what a field said that is no longer there.
 func getJSON(url string, into any) error {
+	reflect.ValueOf(into).Elem().SetZero()
 	body, err := get(url)
 	if err != nil {
 		return err
@@ -251,7 +255,7 @@ func startZipkin(t *testing.T, root string) *running {
 		"java", "-Xmx512m", "-Darmeria.defaultBindAddress=127.0.0.1", "-Dserver.address=127.0.0.1",
 		"-jar", zipkin.path(root), "--armeria.ports[0].address=127.0.0.1", "--armeria.ports[0].port="+port(t, addrs[0]), "--armeria.ports[0].protocols[0]=http")
 	z.addrs = addrs
-	eventually(t, time.Minute, func() string {
+	eventually(t, 4*time.Minute, func() string { // 10 s on a machine that does nothing else
 		select {
 		case <-z.done:
 			return "Zipkin ended: " + z.output.String()

@@ -277,10 +277,13 @@ func TestOriginalHotROD(t *testing.T) {
 		}
 		return ""
 	})
-	spans, between := 0, 0
+	spans, between, calls := 0, 0, 0
 	for _, tr := range traces {
 		spans += tr.Spans
 		for n := range tr.Walk() {
+			if n.Service() == "frontend" && n.KindName() == "client" && !strings.Contains(n.Name, "Driver") {
+				calls++ // a driver that redis did not find has no route
+			}
 			// Each call of the frontend by HTTP goes through one of our proxies.
 			if (n.Service() == "customer" || n.Service() == "route") && n.KindName() == "server" {
 				between++
@@ -290,8 +293,8 @@ func TestOriginalHotROD(t *testing.T) {
 			}
 		}
 	}
-	if between != rides*11 {
-		t.Errorf("%d calls went through our proxies, want %d", between, rides*11)
+	if between != calls || between < 2*rides {
+		t.Errorf("%d calls went through our proxies of the %d that the frontend made", between, calls)
 	}
 	shown("%d rides, %d spans of nine services: one tree each, 0 orphans, %d calls of HotROD's frontend through our proxies", rides, spans, between)
 }
