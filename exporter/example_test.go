@@ -3,6 +3,7 @@ package exporter_test
 import (
 	"context"
 	"errors"
+	"expvar"
 	"fmt"
 	"log"
 	"os"
@@ -116,6 +117,27 @@ func (refusing) Send(context.Context, []byte, int) (int, error) {
 }
 
 func (refusing) Close() error { return nil }
+
+// Spans as OTLP/JSON lines on standard output, for a Collector's otlpjsonfile receiver or
+// whatever gathers a container's output. A file takes them by Endpoint "file:/path".
+func ExampleJSONLines() {
+	exp, err := exporter.New(exporter.Config{Sender: exporter.JSONLines(os.Stdout)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(exp))
+	defer provider.Shutdown(context.Background())
+	defer exp.Shutdown(context.Background())
+}
+
+// The accounts among a program's variables, at /debug/vars.
+func ExampleExporter_Stats() {
+	exp, err := exporter.New(exporter.Config{Endpoint: "collector:4317"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	expvar.Publish("spans", expvar.Func(func() any { return exp.Stats() }))
+}
 
 // Each finished trace as a tree on the terminal.
 func ExampleConsole() {

@@ -9,13 +9,15 @@ import (
 	"github.com/meshtrace/meshtrace/internal/otlpwire"
 )
 
-// store gives the queue its memory. It is called under the Exporter's lock.
+// store gives the queue the memory of its segments. The heap is the one there is: a queue
+// in files is another store, whose slabs are mapped, under the same queue. It is called
+// under the Exporter's lock.
 type store interface {
 	// slab returns an empty slab with room for at least size bytes.
 	slab(size int) (slab, error)
 }
 
-// slab is a fixed run of bytes.
+// slab is the memory of one segment, a fixed run of bytes.
 type slab interface {
 	bytes() []byte // length 0, the capacity is what counts against the queue's bound
 	free()         // nobody reads or writes bytes any more
