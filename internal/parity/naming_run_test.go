@@ -115,7 +115,7 @@ func checkDecorator(v parity.Vector) error {
 			Propagate *bool  `json:"propagate"`
 		}{op, config.Propagate}
 	}
-	if config.Operation != nil {
+	if config.Operation != nil && *config.Operation != "" { // N-4: at least one byte
 		decorate(*config.Operation)
 	}
 	var m mismatches
@@ -345,7 +345,7 @@ func checkGlooName(v parity.Vector) error {
 			c.Request.Headers = append(c.Request.Headers, f)
 		}
 	}
-	if d := config.Descriptor; d != nil {
+	if d := config.Descriptor; d != nil && *d != "" { // an empty one is none
 		c.Config.Route.Decorator = &struct {
 			Operation string `json:"operation"`
 			Propagate *bool  `json:"propagate"`

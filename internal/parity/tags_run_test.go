@@ -512,10 +512,22 @@ func checkOTelStatus(v parity.Vector) error {
 	if err := decode(v, &in, &config, &out); err != nil {
 		return err
 	}
-	status, ok := map[string]span.StatusMap{"1.30": span.Envoy130, "1.31": span.Envoy131, "1.32": span.Envoy}[config.Envoy]
-	direction, ok2 := map[string]string{"SERVER": "ingress", "CLIENT": "egress"}[config.Kind]
-	if !ok || !ok2 {
-		return fmt.Errorf("kind %q of Envoy %q is none that this topic knows", config.Kind, config.Envoy)
+	direction, ok := map[string]string{"SERVER": "ingress", "CLIENT": "egress"}[config.Kind]
+	if !ok {
+		return fmt.Errorf("kind %q is none that this topic knows", config.Kind)
+	}
+	status := span.Envoy
+	for _, since := range []struct {
+		minor  int
+		before span.StatusMap
+	}{{32, span.Envoy131}, {31, span.Envoy130}} {
+		old, err := before(config.Envoy, since.minor)
+		if err != nil {
+			return err
+		}
+		if old {
+			status = since.before
+		}
 	}
 	c := parity.Case{Config: parity.Proxy{Tracer: "opentelemetry", Direction: direction, Route: parity.Route{DirectResponse: http.StatusOK}}}
 	a, err := send(c, func(cfg *middleware.Config) {
