@@ -675,35 +675,39 @@ func TestConfigMapsHoldTheFiles(t *testing.T) {
 	}
 }
 
+// jaegerConfig is the configuration in jaeger/elasticsearch.yaml.
+func jaegerConfig(t *testing.T) string {
+	t.Helper()
+	for _, o := range decodeAll(t, read(t, "jaeger/elasticsearch.yaml")) {
+		if m, ok := o.value.(*corev1.ConfigMap); ok && m.Data["jaeger.yaml"] != "" {
+			return m.Data["jaeger.yaml"]
+		}
+	}
+	t.Fatal("jaeger/elasticsearch.yaml has no ConfigMap with jaeger.yaml")
+	return ""
+}
+
 // TestJaegerConfig checks the configuration in jaeger/elasticsearch.yaml.
 func TestJaegerConfig(t *testing.T) {
-	for _, o := range decodeAll(t, read(t, "jaeger/elasticsearch.yaml")) {
-		m, ok := o.value.(*corev1.ConfigMap)
-		if !ok {
-			continue
-		}
-		text := []byte(m.Data["jaeger.yaml"])
-		checkCollector(t, text)
-		type part struct {
-			Extensions struct {
-				Storage jaegerStorage `json:"jaeger_storage"`
-				Query   jaegerQuery   `json:"jaeger_query"`
-				Health  any           `json:"healthcheckv2"`
-			} `json:"extensions"`
-			Exporters struct {
-				Storage struct {
-					TraceStorage string `json:"trace_storage"`
-				} `json:"jaeger_storage_exporter"`
-			} `json:"exporters"`
-			Receivers, Processors, Service any
-		}
-		c := decodeAs[part](t, text)
-		for what, name := range map[string]string{"exporter": c.Exporters.Storage.TraceStorage, "query": c.Extensions.Query.Storage.Traces} {
-			if b, ok := c.Extensions.Storage.Backends[name]; !ok || len(b.Elasticsearch.ServerURLs) == 0 {
-				t.Errorf("the %s names the storage %q, which has no server", what, name)
-			}
-		}
-		return
+	text := []byte(jaegerConfig(t))
+	checkCollector(t, text)
+	type part struct {
+		Extensions struct {
+			Storage jaegerStorage `json:"jaeger_storage"`
+			Query   jaegerQuery   `json:"jaeger_query"`
+			Health  any           `json:"healthcheckv2"`
+		} `json:"extensions"`
+		Exporters struct {
+			Storage struct {
+				TraceStorage string `json:"trace_storage"`
+			} `json:"jaeger_storage_exporter"`
+		} `json:"exporters"`
+		Receivers, Processors, Service any
 	}
-	t.Error("jaeger/elasticsearch.yaml has no ConfigMap")
+	c := decodeAs[part](t, text)
+	for what, name := range map[string]string{"exporter": c.Exporters.Storage.TraceStorage, "query": c.Extensions.Query.Storage.Traces} {
+		if b, ok := c.Extensions.Storage.Backends[name]; !ok || len(b.Elasticsearch.ServerURLs) == 0 {
+			t.Errorf("the %s names the storage %q, which has no server", what, name)
+		}
+	}
 }

@@ -44,7 +44,7 @@ var files = map[string]struct {
 	"istio/values.yaml":                {checkIstioValues, false},
 	"gloo/gloo.yaml":                   {checkObjects, false},
 	"jaeger/all-in-one.yaml":           {checkObjects, true},
-	"jaeger/elasticsearch.yaml":        {checkObjects, false},
+	"jaeger/elasticsearch.yaml":        {checkObjects, true},
 	"operator/instrumentation.yaml":    {checkObjects, false},
 	"operator/kustomization.yaml":      {checkObjects, false},
 	"tempo/kustomization.yaml":         {checkObjects, false},

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/compose-spec/compose-go/v2/types"
 	appsv1 "k8s.io/api/apps/v1"
+	"sigs.k8s.io/yaml"
 )
 
 // peer is a real program: the image that the files of this folder name, and its file in
@@ -115,6 +119,107 @@ func TestEnvoyValidates(t *testing.T) {
 	envoy := need(t, envoyPeer)[0]
 	if out, err := output(t, "", os.Environ(), envoy, "--mode", "validate", "-l", "error", "-c", "../compose/envoy.yaml"); err != nil {
 		t.Errorf("envoy --mode validate: %v\n%s", err, out)
+	}
+}
+
+// jaeger2 is the path of Jaeger 2, or the test skips. Building it is minutes of work, so
+// internal/interop does not install it.
+func jaeger2(t *testing.T) string {
+	t.Helper()
+	const program = "github.com/jaegertracing/jaeger/cmd/jaeger"
+	jaeger, err := filepath.Abs(filepath.Join(repository, ".peers", "jaeger2-1.76.0")) // which calls itself 2.13.0
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(jaeger); errors.Is(err, fs.ErrNotExist) {
+		t.Skipf("not installed: in a new folder, go mod init example.org/peer && go get %s@v1.76.0 && CGO_ENABLED=0 go build -o %s %[1]s", program, jaeger)
+	}
+	return jaeger
+}
+
+// TestJaeger2Validates gives Jaeger 2 its configuration of jaeger/elasticsearch.yaml.
+func TestJaeger2Validates(t *testing.T) {
+	jaeger := jaeger2(t)
+	text := jaegerConfig(t)
+	for _, c := range []struct {
+		what, text string
+		ok         bool
+	}{
+		{"the configuration", text, true},
+		{"a field that is not there", strings.Replace(text, "server_urls:", "servers:", 1), false},
+	} {
+		name := filepath.Join(t.TempDir(), "jaeger.yaml")
+		write(t, name, c.text)
+		if out, err := output(t, "", os.Environ(), jaeger, "validate", "--config="+name); (err == nil) != c.ok {
+			t.Errorf("jaeger validate of %s: %v\n%s", c.what, err, out)
+		}
+	}
+}
+
+// TestJaeger2 runs Jaeger 2 with that configuration, its memory in the place of
+// Elasticsearch, and reads a ride's services back.
+func TestJaeger2(t *testing.T) {
+	jaeger, program := jaeger2(t), hotrodProgram(t)
+	r := &runner{t: t, project: new(types.Project), ports: make(map[string]string)}
+	config := decodeAs[map[string]any](t, []byte(r.replaced("jaeger", strings.ReplaceAll(jaegerConfig(t), "http://elasticsearch.observability:9200", "http://elasticsearch"))))
+	extensions := config["extensions"].(map[string]any)
+	extensions["jaeger_storage"] = map[string]any{"backends": map[string]any{"main": map[string]any{"memory": map[string]any{"max_traces": 100}}}}
+	extensions["jaeger_query"].(map[string]any)["grpc"] = map[string]any{"endpoint": r.local("jaeger", "16685")} // by default every address
+	text, err := yaml.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "jaeger.yaml")
+	write(t, name, string(text))
+	p := startProcess(t, "jaeger", os.Environ(), jaeger, "--config="+name)
+	p.listening(t, r.local("jaeger", "4317"))
+	p.listening(t, r.local("jaeger", "16686"))
+
+	// The path of the Deployment's probe.
+	eventually(t, 20*time.Second, func() string { return getBody("http://"+r.local("jaeger", "13133")+"/status", nil) })
+	if out, err := output(t, "", []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + r.local("jaeger", "4317")}, program, "-once"); err != nil {
+		t.Fatalf("hotrod: %v\n%s", err, out)
+	}
+	want := []string{"customer", "driver", "frontend", "mysql", "redis", "route"}
+	eventually(t, 20*time.Second, func() string {
+		var got struct {
+			Data []string `json:"data"`
+		}
+		if said := getBody("http://"+r.local("jaeger", "16686")+"/api/services", &got); said != "" {
+			return said
+		}
+		if slices.Sort(got.Data); !slices.Equal(got.Data, want) {
+			return fmt.Sprintf("Jaeger has the services %v, want %v", got.Data, want)
+		}
+		return ""
+	})
+}
+
+// getBody reads JSON into v unless it is nil, and says what is wrong with the answer.
+func getBody(url string, v any) string {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return url + " answered " + resp.Status
+	}
+	if v == nil {
+		return ""
+	}
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// TestCurrentCollectorValidates gives the one-tier configuration to a current Collector. The
+// others need components that this one is built without.
+func TestCurrentCollectorValidates(t *testing.T) {
+	otelcol := need(t, peer{name: "collector-now", file: "otelcol-v0.155.0"})[0]
+	if out, err := output(t, "", os.Environ(), otelcol, "validate", "--config=../collector/one/collector.yaml"); err != nil {
+		t.Errorf("otelcol 0.155.0 validate: %v\n%s", err, out)
 	}
 }
 
