@@ -133,12 +133,12 @@ func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error)
 			ctx, c.way = t.follow(ctx, c.span)
 		}
 	}
-	sent := req.WithContext(httptrace.WithClientTrace(ctx, a.trace(t.verbose)))
+	sent := req.WithContext(httptrace.WithClientTrace(ctx, a.trace(t.verbose, req.URL.Scheme == "http")))
 	sent.Header = header
 	if t.meters != nil {
 		c.measure(ctx, req, sent)
 	}
-	a.request, a.sent = viewOf(sent), sent
+	a.update(func(a *attemptSnapshot) { a.request, a.sent = viewOf(sent), sent })
 	resp, err := rt.base.RoundTrip(sent)
 	if err != nil {
 		a.failed(req.Context(), err)
@@ -160,14 +160,16 @@ func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error)
 }
 
 // trace returns the hooks by which net/http tells of the connection.
-func (a *attempt) trace(verbose bool) *httptrace.ClientTrace {
+func (a *attempt) trace(verbose, cleartext bool) *httptrace.ClientTrace {
 	ct := &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { a.update(func(a *attemptSnapshot) { a.connected(info.Conn) }) },
-		WroteHeaderField: func(name string, _ []string) {
+	}
+	if cleartext { // without TLS the connection does not tell its protocol
+		ct.WroteHeaderField = func(name string, _ []string) {
 			if strings.HasPrefix(name, ":") { // pseudo headers are HTTP/2's
 				a.update(func(a *attemptSnapshot) { a.protocol = "HTTP/2" })
 			}
-		},
+		}
 	}
 	if verbose {
 		now := func(at func(*upstreamTimes) *time.Time) {
@@ -198,7 +200,7 @@ func (a *attempt) failed(ctx context.Context, err error) {
 
 func (a *attemptSnapshot) fail(ctx context.Context, err error) {
 	var op *net.OpError
-	if a.upstream.Address == "" && errors.As(err, &op) && op.Op == "dial" && op.Addr != nil {
+	if errors.As(err, &op) && op.Op == "dial" && op.Addr != nil { // what a name was resolved to
 		a.upstream.Address = op.Addr.String()
 	}
 	switch cause := context.Cause(ctx); {
