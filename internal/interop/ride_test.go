@@ -277,9 +277,9 @@ func TestEnvoy(t *testing.T) {
 			})
 			t.Run("decision", func(t *testing.T) {
 				m := startMesh(t, root, tracer, 10)
-				rides := takeRides(t, m.front, count(100, 1000), 24, http.Header{})
+				rides := takeRides(t, m.front, count(200, 1000), 24, http.Header{})
 				sampled := checkRides(t, m, rides, false)
-				// Both ends are six standard deviations away and further.
+				// Both ends are more than four standard deviations away.
 				if n := len(rides); sampled < n/50 || sampled > n/3 {
 					t.Errorf("%d of %d rides were sampled, want about a tenth", sampled, n)
 				}
