@@ -1,7 +1,6 @@
 package exporter
 
 import (
-	"context"
 	"testing"
 	"time"
 )
@@ -32,7 +31,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	for range 50000 {
 		e.OnEnd(s)
 	}
-	if err := e.ForceFlush(context.Background()); err != nil {
+	if err := e.ForceFlush(withTimeout(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {

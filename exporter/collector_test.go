@@ -39,7 +39,7 @@ func overAll(t *testing.T, test func(t *testing.T, p Protocol)) {
 // agree shuts e down and compares its accounts with the collector's ledger.
 func agree(t *testing.T, e *Exporter, c *collectortest.Collector) Stats {
 	t.Helper()
-	if err := e.Shutdown(context.Background()); err != nil && !errors.As(err, new(*LossError)) {
+	if err := e.Shutdown(withTimeout(t, time.Minute)); err != nil && !errors.As(err, new(*LossError)) {
 		t.Errorf("Shutdown: %v", err)
 	}
 	st := checkAccounts(t, e, Kept{})
@@ -257,7 +257,7 @@ func TestFinalAnswers(t *testing.T) {
 			e := start(t, Config{Endpoint: c.URL(), Protocol: tt.p})
 			end(e, 0, 10)
 			var loss *LossError
-			if err := e.ForceFlush(context.Background()); !errors.As(err, &loss) || loss.Lost != 10 {
+			if err := e.ForceFlush(withTimeout(t, time.Minute)); !errors.As(err, &loss) || loss.Lost != 10 {
 				t.Errorf("ForceFlush: %v, want a LossError of 10", err)
 			}
 			end(e, 10, 20)
@@ -279,7 +279,7 @@ func TestPartialSuccessOverTheWire(t *testing.T) {
 		e := start(t, Config{Endpoint: c.URL(), Protocol: p})
 		for n := range 4 {
 			end(e, 10*n, 10*n+10)
-			e.ForceFlush(context.Background())
+			e.ForceFlush(withTimeout(t, time.Minute))
 		}
 		st := agree(t, e, c)
 		if st.Rejected[CodePartialSuccess] != 12 || st.Delivered != 28 || st.Retries != 0 {
@@ -303,7 +303,7 @@ func TestTooLargeOverTheWire(t *testing.T) {
 		end(e, 0, 500, padding(1000))
 		end(e, 500, 501, padding(100<<10))
 		end(e, 501, 1000, padding(1000))
-		if err := e.ForceFlush(context.Background()); !errors.As(err, new(*LossError)) {
+		if err := e.ForceFlush(withTimeout(t, time.Minute)); !errors.As(err, new(*LossError)) {
 			t.Errorf("ForceFlush: %v", err)
 		}
 		st := agree(t, e, c)

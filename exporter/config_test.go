@@ -118,7 +118,7 @@ func TestSenderIsNotDisplaced(t *testing.T) {
 	e := start(t, Config{Sender: f, Logger: slog.New(l), Getenv: env(
 		"OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL", "bad", "OTEL_BSP_MAX_QUEUE_SIZE", "9")})
 	end(e, 0, 5)
-	if err := e.ForceFlush(t.Context()); err != nil || f.unique() != 5 {
+	if err := e.ForceFlush(withTimeout(t, time.Minute)); err != nil || f.unique() != 5 {
 		t.Errorf("ForceFlush = %v, %d spans with the Sender", err, f.unique())
 	}
 	want := []Setting{{"Sender", "*exporter.fakeSender", "Config"}, {"QueueBytes", "67108864", "default"}, {"QueueSpans", "9", "OTEL_BSP_MAX_QUEUE_SIZE"}}

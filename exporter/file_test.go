@@ -2,7 +2,6 @@ package exporter
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -45,7 +44,7 @@ func TestJSONLines(t *testing.T) {
 	var out bytes.Buffer
 	e := start(t, Config{Sender: JSONLines(&out)})
 	end(e, 0, 20000, padding(100)) // more than a line may hold
-	if err := e.Shutdown(context.Background()); err != nil {
+	if err := e.Shutdown(withTimeout(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	spans, torn := readLines(t, out.Bytes())
@@ -107,7 +106,7 @@ func TestFileEndpoint(t *testing.T) {
 	flush := func(from, to int) {
 		t.Helper()
 		end(e, from, to)
-		if err := e.ForceFlush(context.Background()); err != nil {
+		if err := e.ForceFlush(withTimeout(t, time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -158,7 +157,7 @@ func TestFileEndpointCannotBeWritten(t *testing.T) {
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Shutdown(context.Background()); err != nil {
+	if err := e.Shutdown(withTimeout(t, time.Minute)); err != nil {
 		t.Errorf("Shutdown once it can be: %v", err)
 	}
 }
@@ -169,7 +168,7 @@ func TestJSONLinesLongSpan(t *testing.T) {
 	e := start(t, Config{Sender: s})
 	e.OnEnd(makeSpan(0, padding(2<<20)))
 	end(e, 1, 10)
-	if err := e.Shutdown(context.Background()); err != nil {
+	if err := e.Shutdown(withTimeout(t, time.Minute)); err != nil {
 		t.Error(err)
 	}
 	if st := e.Stats(); st.Delivered != 10 || st.Cut != 0 || !strings.Contains(e.settings.line(s), "Sender") {

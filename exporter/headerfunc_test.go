@@ -29,7 +29,7 @@ func TestHeaderFunc(t *testing.T) {
 		})
 		for n := range 3 {
 			end(e, n, n+1)
-			if err := e.ForceFlush(context.Background()); err != nil {
+			if err := e.ForceFlush(withTimeout(t, time.Minute)); err != nil {
 				t.Error(err)
 			}
 			if n == 1 {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -113,7 +112,7 @@ func TestHostileServer(t *testing.T) {
 				}
 				runtime.ReadMemStats(&after)
 				end(e, 10, 20)
-				if err := e.ForceFlush(context.Background()); err != nil {
+				if err := e.ForceFlush(withTimeout(t, time.Minute)); err != nil {
 					t.Errorf("ForceFlush of the next spans: %v", err)
 				}
 				want := tt.http

@@ -19,10 +19,14 @@ import (
 // long says whether tests run in full, over all the seeds and spans that a goal names.
 var long = os.Getenv("MESHTRACE_LONG") != ""
 
-// inFull is a number of a goal: all of it in the long form.
+// inFull is a number of a goal: all of it in the long form, a quarter of the short one
+// under the race detector, which is ten times as slow.
 func inFull(short, full int) int {
-	if long {
+	switch {
+	case long:
 		return full
+	case raceEnabled:
+		return max(1, short/4)
 	}
 	return short
 }

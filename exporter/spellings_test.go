@@ -74,7 +74,7 @@ func TestSpellings(t *testing.T) {
 						case <-time.After(10 * time.Second):
 							t.Errorf("%s, protocol %s: no span; lines %q", s, name, logged(e))
 						}
-						if err := e.Shutdown(t.Context()); err != nil || len(logged(e)) != 0 {
+						if err := e.Shutdown(withTimeout(t, time.Minute)); err != nil || len(logged(e)) != 0 {
 							t.Errorf("%s, protocol %s: Shutdown = %v, lines %q", s, name, err, logged(e))
 						}
 					}
@@ -133,11 +133,11 @@ func TestHintsAreNoMoreThanThat(t *testing.T) {
 			s.hint = tt.hint
 			e := start(t, Config{Sender: newTransport(s, func(string, any) {})})
 			end(e, 0, 1)
-			if err := e.ForceFlush(t.Context()); err != nil {
+			if err := e.ForceFlush(withTimeout(t, time.Minute)); err != nil {
 				t.Errorf("ForceFlush: %v", err)
 			}
 			end(e, 1, 2)
-			if err := e.ForceFlush(t.Context()); err != nil {
+			if err := e.ForceFlush(withTimeout(t, time.Minute)); err != nil {
 				t.Errorf("second ForceFlush: %v", err)
 			}
 			if st := checkAccounts(t, e, Kept{}); st.Delivered != 2 || st.Retries != 0 {
