@@ -37,7 +37,8 @@ func installCollector(ctx context.Context, work, target, version, manifest strin
 	// Sources only. Newer builders tidy their module all the same, which fails: tidy wants the
 	// tests of every dependency, one of which is not published. By then the module is written.
 	args := []string{filepath.Join(work, "builder"), "--config", file, "--skip-compilation"}
-	generated := command(ctx, work, []string{"GOWORK=off"}, args...)
+	// It leaves a folder behind where temporary ones are.
+	generated := command(ctx, work, []string{"GOWORK=off", "TMPDIR=" + work}, args...)
 	// Without a module of its own the build would take that of this repository, and the newest
 	// version of everything.
 	if _, err := os.Stat(filepath.Join(src, "go.mod")); err != nil {
