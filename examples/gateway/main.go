@@ -9,12 +9,13 @@
 // gateway.json shows each thing once: decorators, custom tags, retries, timeouts, a
 // route that answers by itself, a health check, who is outside. Spans go where the
 // OTEL_* variables say; without them they are printed here, as trees.
-// http://localhost:8080/debug/traces shows the last ones.
+// The admin address of the file shows the last ones, http://localhost:9901 here.
 //
 // Read proxy/tracing.go, proxy/gateway.go and proxy/router.go for what meshtrace needs.
 package main
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -50,6 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 	file := flags.String("config", "", "the `file` to serve by; none: gateway.json, with an upstream of its own")
 	check := flags.String("check", "", "a `file` to check, and nothing else")
 	listen := flags.String("listen", "", "`address` in the place of the file's")
+	admin := flags.String("admin", "", "`address` of the traces in the place of the file's")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return 0
 	} else if err != nil || flags.NArg() > 0 {
@@ -84,6 +86,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 	}
 	if *listen != "" {
 		cfg.Listen = *listen
+	}
+	if *admin != "" {
+		cfg.Admin = *admin
 	}
 	if err := serve(ctx, cfg, opts, stdout); err != nil {
 		fmt.Fprintln(stderr, "gateway:", err)
@@ -131,43 +136,71 @@ func serve(ctx context.Context, cfg proxy.Config, opts proxy.Options, stdout io.
 	if err != nil {
 		return err
 	}
-	if cfg.Listen == "" {
-		cfg.Listen = "127.0.0.1:8080"
+	servers := []*server{{address: cmp.Or(cfg.Listen, "127.0.0.1:8080"), handler: g}}
+	if cfg.Admin != "" { // apart from what strangers reach
+		servers = append(servers, &server{address: cfg.Admin, handler: g.Tracing().DebugHandler()})
 	}
-	l, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return errors.Join(err, g.Close(ctx))
+	for _, s := range servers {
+		if err := s.listen(); err != nil {
+			for _, s := range servers {
+				err = errors.Join(err, s.close())
+			}
+			return errors.Join(err, g.Close(ctx))
+		}
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/debug/traces/", http.StripPrefix("/debug/traces", g.Tracing().DebugHandler()))
-	mux.Handle("/", g)
-	srv := &http.Server{Handler: handler(mux, g), ReadHeaderTimeout: 10 * time.Second, DisableGeneralOptionsHandler: true, Protocols: new(http.Protocols)}
+	fmt.Fprintf(stdout, "gateway: http://%s\n", servers[0].listener.Addr())
+	if cfg.Admin != "" {
+		fmt.Fprintf(stdout, "traces: http://%s\n", servers[1].listener.Addr())
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, len(servers))
+	for _, s := range servers {
+		go func() {
+			defer stop() // one that fails ends the other
+			ended <- s.serve(ctx)
+		}()
+	}
+	for range servers {
+		err = errors.Join(err, <-ended)
+	}
+	return errors.Join(err, g.Close(context.WithoutCancel(ctx)))
+}
+
+// server is one listener and what it serves.
+type server struct {
+	address  string
+	handler  http.Handler
+	listener net.Listener
+}
+
+func (s *server) listen() (err error) {
+	s.listener, err = net.Listen("tcp", s.address)
+	return err
+}
+
+func (s *server) close() error {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Close()
+}
+
+// serve serves until ctx ends, and then what is under way for up to 5 s.
+func (s *server) serve(ctx context.Context) error {
+	srv := &http.Server{Handler: s.handler, ReadHeaderTimeout: 10 * time.Second, DisableGeneralOptionsHandler: true, Protocols: new(http.Protocols)}
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetUnencryptedHTTP2(true) // gRPC inside a mesh
-	fmt.Fprintf(stdout, "gateway: http://%s, traces at http://%s/debug/traces/\n", l.Addr(), l.Addr())
 	stopped := make(chan error, 1)
 	unregister := context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		stopped <- srv.Shutdown(ctx)
 	})
-	err = srv.Serve(l)
+	err := srv.Serve(s.listener)
 	if errors.Is(err, http.ErrServerClosed) {
-		err = <-stopped
-	} else {
-		unregister()
+		return <-stopped
 	}
-	return errors.Join(err, g.Close(context.WithoutCancel(ctx)))
-}
-
-// handler sends to mux what it can take. A ServeMux redirects paths that are not clean,
-// which a gateway passes on as they are.
-func handler(mux *http.ServeMux, g *proxy.Gateway) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, pattern := mux.Handler(r); pattern == "/debug/traces/" {
-			mux.ServeHTTP(w, r)
-			return
-		}
-		g.ServeHTTP(w, r)
-	})
+	unregister()
+	return err
 }

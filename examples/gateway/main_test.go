@@ -44,14 +44,14 @@ func TestDefault(t *testing.T) {
 	var out, logs lockedBuffer
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, []string{"-listen", "127.0.0.1:0"}, &out, &logs, func(name string) string {
+		code <- run(ctx, []string{"-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0"}, &out, &logs, func(name string) string {
 			return map[string]string{"OTEL_TRACES_EXPORTER": "none"}[name]
 		})
 	}()
-	var address string
-	for deadline := time.Now().Add(10 * time.Second); address == ""; time.Sleep(time.Millisecond) {
-		if line, rest, ok := strings.Cut(out.String(), ", traces"); ok && rest != "" {
-			address = strings.TrimPrefix(line, "gateway: ")
+	var address, admin string
+	for deadline := time.Now().Add(10 * time.Second); admin == ""; time.Sleep(time.Millisecond) {
+		if line, rest, ok := strings.Cut(out.String(), "\ntraces: "); ok && strings.HasSuffix(rest, "\n") {
+			address, admin = strings.TrimPrefix(line, "gateway: "), strings.TrimSuffix(rest, "\n")
 		} else if time.Now().After(deadline) {
 			t.Fatalf("the program does not say where it listens: %s%s", out.String(), logs.String())
 		}
@@ -60,9 +60,9 @@ func TestDefault(t *testing.T) {
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	get := func(path string) (*http.Response, string) {
+	fetch := func(url string) (*http.Response, string) {
 		t.Helper()
-		resp, err := client.Get(address + path)
+		resp, err := client.Get(url)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,6 +73,7 @@ func TestDefault(t *testing.T) {
 		}
 		return resp, string(body)
 	}
+	get := func(path string) (*http.Response, string) { t.Helper(); return fetch(address + path) }
 	for path, want := range map[string]struct {
 		status int
 		body   string
@@ -103,8 +104,11 @@ func TestDefault(t *testing.T) {
 	if id := resp.Header.Get("X-Request-Id"); echoed.Header.Get("X-Request-Id") != id || resp.Header.Get("X-Envoy-Decorator-Operation") != "shop.carts" {
 		t.Errorf("ids %q upstream and %q back; response %v", echoed.Header.Get("X-Request-Id"), id, resp.Header)
 	}
-	if resp, body := get("/debug/traces/"); resp.StatusCode != 200 || !strings.Contains(body, "<html") {
+	if resp, body := fetch(admin); resp.StatusCode != 200 || !strings.Contains(body, "<html") {
 		t.Errorf("the debug page: %d %.80q", resp.StatusCode, body)
+	}
+	if _, body := get("/debug/traces/"); strings.Contains(body, "<html") {
+		t.Error("strangers reach the debug page")
 	}
 	cancel()
 	select {

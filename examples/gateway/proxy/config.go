@@ -14,6 +14,7 @@ import (
 // Config is a gateway: the file's top level.
 type Config struct {
 	Listen      string             `json:"listen"` // address of the listener; "" is 127.0.0.1:8080
+	Admin       string             `json:"admin"`  // address of the page with the last traces, for operators alone; "" is none
 	Node        Node               `json:"node"`
 	Tracing     *Tracing           `json:"tracing"`
 	Edge        Edge               `json:"edge"`

@@ -37,7 +37,7 @@ func TestParseMistakes(t *testing.T) {
 	}
 	for _, part := range []string{
 		"8 mistakes", // num is in the way of its own
-		`listne: "listne": allowed is clusters, edge, health_check, listen, node, rate_limit, routes, tracing`,
+		`listne: "listne": allowed is admin, clusters, edge, health_check, listen, node, rate_limit, routes, tracing`,
 		`node.id: 7: allowed is a string`,
 		`edge: "[…]": allowed is an object`,
 		`tracing.verbose: "yes": allowed is true or false`,
