@@ -46,7 +46,7 @@ type attemptSnapshot struct {
 }
 
 // upstreamTimes are the time marks of bytes that went to a host and came from it; zero is
-// unknown. // T-11
+// unknown (T-11).
 type upstreamTimes struct{ firstSent, lastSent, firstReceived, lastReceived time.Time }
 
 func (a *attempt) snapshot() attemptSnapshot {
@@ -364,7 +364,7 @@ func (c *Call) endAttempt(o *Outcome) {
 	}
 }
 
-// Names of the events that tell when bytes went and came, in Envoy's order. // T-11
+// Names of the events that tell when bytes went and came, in Envoy's order (T-11).
 var verboseNames = [...]string{
 	"last_downstream_rx_byte_received",
 	"first_upstream_tx_byte_sent", "last_upstream_tx_byte_sent",

@@ -21,7 +21,7 @@ import (
 	"github.com/meshtrace/meshtrace/span"
 )
 
-// Direction is which way the requests of a gateway's listener go. // N-1
+// Direction is which way the requests of a gateway's listener go (N-1).
 type Direction uint8
 
 const (
@@ -45,7 +45,7 @@ func (d Direction) String() string {
 }
 
 // ParseDirection reads "ingress" or "egress", or Envoy's traffic_direction: INBOUND,
-// OUTBOUND, UNSPECIFIED or "". // N-1
+// OUTBOUND, UNSPECIFIED or "" (N-1).
 func ParseDirection(s string) (Direction, error) {
 	switch s {
 	case "ingress", "INBOUND", "UNSPECIFIED", "":
@@ -180,7 +180,7 @@ func (t *Tracing) believesProto(peer netip.Addr) bool {
 	return e == nil || e.Inner || e.Hops > 0 || within(e.Proxies, peer.Unmap())
 }
 
-// defaultName is the name of a gateway's span that nothing else names. // N-2
+// defaultName is the name of a gateway's span that nothing else names (N-2).
 func (t *Tracing) defaultName(r *requestView) string {
 	switch {
 	case !t.defaultOperation.IsZero():
@@ -194,7 +194,7 @@ func (t *Tracing) defaultName(r *requestView) string {
 	return "ingress"
 }
 
-// serverKind is the kind of a gateway's span for the request it serves. // T-21
+// serverKind is the kind of a gateway's span for the request it serves (T-21).
 func (t *Tracing) serverKind() trace.SpanKind {
 	if t.direction == Egress && !t.spawn {
 		return trace.SpanKindClient
@@ -382,7 +382,7 @@ func (c *Call) goesTo(out *Outgoing) Upstream {
 	return u.over(p.upstream)
 }
 
-// upstreamName is the name of the span of a call that a gateway makes. // N-3
+// upstreamName is the name of the span of a call that a gateway makes (N-3).
 func upstreamName(out *Outgoing) string {
 	u := &out.Upstream
 	name := "router " + u.observed() + " egress"

@@ -13,7 +13,7 @@ import (
 // Reset is why a call upstream ended before its response was whole, in Envoy's words.
 // It is an error, so that a gateway's own transport can return or wrap one for what
 // net/http has no error for, such as ResetOverflow of a circuit breaker. The zero value
-// is none. // T-10
+// is none (T-10).
 type Reset uint8
 
 const (
@@ -68,7 +68,7 @@ func (r Reset) Error() string {
 	return "unknown reset"
 }
 
-// Flag returns the response flag of r, "" for the zero value. // T-7
+// Flag returns the response flag of r, "" for the zero value (T-7).
 func (r Reset) Flag() string {
 	if int(r) < len(resets) {
 		return resets[r].flag
@@ -76,7 +76,7 @@ func (r Reset) Flag() string {
 	return ""
 }
 
-// The response flags that a Go proxy can know. // T-7
+// The response flags that a Go proxy can know (T-7).
 const (
 	FlagNoHealthyUpstream             = "UH"  // the cluster has no host to send to
 	FlagUpstreamConnectionFailure     = "UF"  // no connection

@@ -20,7 +20,7 @@ import (
 )
 
 // tagWriter writes tags as Envoy's tracer takes them: in order, a later one of a name
-// over an earlier one, and those that have a status code drive the span's status. // T-1, T-18
+// over an earlier one, and those that have a status code drive the span's status (T-1, T-18).
 type tagWriter struct {
 	*attrs
 	kind   trace.SpanKind
@@ -46,7 +46,7 @@ func (w *tagWriter) set(key attribute.Key, value string) {
 	}
 }
 
-// codeOf reads a number as Envoy does: zeros in front and spaces around are no matter. // S-2
+// codeOf reads a number as Envoy does: zeros in front and spaces around are no matter (S-2).
 func codeOf(s string) (uint64, bool) {
 	n, err := strconv.ParseUint(strings.TrimPrefix(strings.Trim(s, " \t\n\v\f\r"), "+"), 10, 64)
 	return n, err == nil
@@ -77,13 +77,13 @@ type requestView struct {
 	header                          http.Header
 }
 
-// isGRPC tells a gRPC request by its content type. // T-4
+// isGRPC tells a gRPC request by its content type (T-4).
 func (r *requestView) isGRPC() bool {
 	ct := headers.Joined(r.header["Content-Type"])
 	return ct == "application/grpc" || strings.HasPrefix(ct, "application/grpc+")
 }
 
-// url is the value of http.url. // T-3
+// url is the value of http.url (T-3).
 func (r *requestView) url(t *Tracing) string {
 	if r.method == http.MethodConnect || r.scheme == "" {
 		return ""
@@ -110,7 +110,7 @@ func valueOr(h http.Header, name string) string {
 	return headers.Joined(lines)
 }
 
-// common writes the tags that both kinds of spans have. // T-1, T-6
+// common writes the tags that both kinds of spans have (T-1, T-6).
 func (w *tagWriter) common(u *Upstream, status int, flags string) {
 	w.set(semconv.EnvoyComponent, "proxy")
 	if u.Cluster != "" {
@@ -125,7 +125,7 @@ func (w *tagWriter) common(u *Upstream, status int, flags string) {
 }
 
 // custom writes the tags of the configuration. The route's come first, and a name
-// counts once, even where its tag has no value. // T-17
+// counts once, even where its tag has no value (T-17).
 func (w *tagWriter) custom(route, config []span.Tag, f *span.Facts) {
 	for _, list := range [][]span.Tag{route, config} {
 		for i, t := range list {
@@ -148,7 +148,7 @@ func (t *Tracing) renders(p *proxied, operation span.Template) bool {
 	return len(p.route.Tags) > 0 || len(t.tags) > 0 || !operation.IsZero()
 }
 
-// operationOf returns the template that names a span: the route's, else the listener's. // N-14
+// operationOf returns the template that names a span: the route's, else the listener's (N-14).
 func operationOf(route, config span.Template) span.Template {
 	if !route.IsZero() {
 		return route
@@ -167,7 +167,7 @@ func protocolName(major, minor int) string {
 	return "HTTP/" + strconv.Itoa(major)
 }
 
-// endDownstream writes the tags of the span of a request, in Envoy's order. // T-1
+// endDownstream writes the tags of the span of a request, in Envoy's order (T-1).
 func (c *Call) endDownstream(w *tagWriter, o *Outcome, answer grpcAnswer) {
 	p, t := c.gateway, c.tracing
 	p.mu.Lock()
@@ -222,7 +222,7 @@ func (c *Call) endDownstream(w *tagWriter, o *Outcome, answer grpcAnswer) {
 	w.grpc(answer)
 }
 
-// grpcRequest writes what a gRPC request says of itself. // T-4
+// grpcRequest writes what a gRPC request says of itself (T-4).
 func (w *tagWriter) grpcRequest(r *requestView) {
 	if r.path != "" {
 		w.set(semconv.EnvoyGRPCPath, r.path)
@@ -274,7 +274,7 @@ func (t *Tracing) envoyMethod(method string) string {
 	return known
 }
 
-// endUpstream writes the tags of the span of one attempt. // T-6
+// endUpstream writes the tags of the span of one attempt (T-6).
 func (c *Call) endUpstream(w *tagWriter, o *Outcome, a *attemptSnapshot) {
 	p, t := c.gateway, c.tracing
 	w.grpc(a.answer)                                                                                        // S-3: it arrives before

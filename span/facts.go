@@ -38,7 +38,7 @@ type Facts struct {
 	TraceID, SpanID string
 	// Request is the HTTP request itself; nil where there is none.
 	Request *http.Request
-	// Metadata is what the four kinds of metadata tags look into. // T-15
+	// Metadata is what the four kinds of metadata tags look into (T-15).
 	Metadata [4]Metadata
 }
 

@@ -11,7 +11,7 @@ const maxName = 256
 
 // Decorator is the operation of a route, as Envoy's route decorator, Gloo's
 // routeDescriptor and Istio's routes state it: a fixed name for the spans of its
-// requests. The zero value is none. // N-4
+// requests. The zero value is none (N-4).
 type Decorator struct {
 	// Operation names the span of the request; "" is no decorator. It is not to hold
 	// what a request says, or every request has a name of its own.

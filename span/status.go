@@ -107,10 +107,10 @@ var (
 // noHTTP is above every status code.
 const noHTTP = 1 << 30
 
-// envoyGRPCTag are the codes with Envoy's tag "error", on either side. // E-3
+// envoyGRPCTag are the codes with Envoy's tag "error", on either side (E-3).
 const envoyGRPCTag = ServerGRPCErrors | 1<<8
 
-// TagsHTTP tells whether an HTTP status code, 0 for none, gets Envoy's tag "error". // E-1
+// TagsHTTP tells whether an HTTP status code, 0 for none, gets Envoy's tag "error" (E-1).
 func (m StatusMap) TagsHTTP(code int) bool {
 	lowest := m.Tag.HTTP
 	if lowest <= 0 {
@@ -119,7 +119,7 @@ func (m StatusMap) TagsHTTP(code int) bool {
 	return code == 0 || code >= lowest && code <= 599
 }
 
-// TagsGRPC tells whether a gRPC status code gets Envoy's tag "error". // E-3, E-4
+// TagsGRPC tells whether a gRPC status code gets Envoy's tag "error" (E-3, E-4).
 func (m StatusMap) TagsGRPC(code uint64) bool {
 	set := m.Tag.GRPC
 	if set == 0 {

@@ -40,13 +40,13 @@ func newTag(name string, errs []error, value func(*Facts) (string, bool)) Tag {
 	return Tag{name, value, errors.Join(errs...)}
 }
 
-// Literal returns a tag that always has the same value. // T-12
+// Literal returns a tag that always has the same value (T-12).
 func Literal(name, value string) Tag {
 	return newTag(name, nil, func(*Facts) (string, bool) { return value, value != "" })
 }
 
 // Environment returns a tag with the value of an environment variable, read now; def
-// where it is not set. Set and empty is no tag, and so is "" for def. // T-13
+// where it is not set. Set and empty is no tag, and so is "" for def (T-13).
 func Environment(name, variable, def string) Tag {
 	v, ok := os.LookupEnv(variable)
 	if !ok {
@@ -61,7 +61,7 @@ func Environment(name, variable, def string) Tag {
 
 // RequestHeader returns a tag with the first line of a header of the request, as it
 // went upstream; def where the header is absent. Present and empty is no tag, and so is
-// "" for def. header may be a pseudo header such as :path. // T-14
+// "" for def. header may be a pseudo header such as :path (T-14).
 func RequestHeader(name, header, def string) Tag {
 	h := newHeaderName(header)
 	var errs []error
@@ -77,7 +77,7 @@ func RequestHeader(name, header, def string) Tag {
 	})
 }
 
-// Formatted returns a tag with what t renders; nothing rendered is no tag. // T-16
+// Formatted returns a tag with what t renders; nothing rendered is no tag (T-16).
 func Formatted(name string, t Template) Tag {
 	return newTag(name, nil, func(f *Facts) (string, bool) {
 		v := t.Render(f)
@@ -122,7 +122,7 @@ const maxMetadataPath = 16
 // MetadataTag returns a tag with the value that stands under key and path in the
 // metadata of a kind: a string as it is, also an empty one, true and false, a number
 // with six digits, lists and objects as compact JSON. def stands for null and for what
-// is missing; "" for def is no tag then. // T-15
+// is missing; "" for def is no tag then (T-15).
 func MetadataTag(name string, kind MetadataKind, key string, path []string, def string) Tag {
 	path = slices.Clone(path)
 	var errs []error

@@ -273,7 +273,7 @@ func operatorNames() string {
 
 // ParseGlooTemplate reads the name of a spanTransformer: text with {{header("X")}} for
 // headers of the request, of the functions of Gloo's templates the only one that is
-// known here. The error is a *TemplateError. // GL-5
+// known here. The error is a *TemplateError (GL-5).
 func ParseGlooTemplate(text string) (Template, error) {
 	const open, end = "{{", "}}"
 	if text == "" {
