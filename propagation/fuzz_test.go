@@ -78,6 +78,9 @@ func FuzzParseTracestate(f *testing.F) {
 		ts, err := ParseTracestate(lines...)
 		joined := strings.Join(lines, ",")
 		stock, stockErr := trace.ParseTraceState(joined)
+		if got, ok := insertTracestate(joined); ok != (stockErr == nil) || got.String() != stock.String() {
+			t.Errorf("insertTracestate(%q) = %q, %v, OpenTelemetry reads %q, %v", joined, got, ok, stock, stockErr)
+		}
 		if err != nil {
 			checkHeaderError(t, err, err.(*HeaderError).Value+strings.Repeat("x", len(in)))
 			if stockErr == nil && len(joined) <= maxTracestateBytes {

@@ -197,3 +197,17 @@ func TestTracestateLevel2(t *testing.T) {
 		t.Errorf("behind b3: %+v", x)
 	}
 }
+
+// TestInsertTracestate: what is inserted one by one is what OpenTelemetry's parser makes
+// of the whole.
+func TestInsertTracestate(t *testing.T) {
+	for _, list := range []string{
+		"", "a=1", "a=1,b=2", "a=1,b=2,c=3", "t@s=1,b=2", " a=1 ,\tb=2\t", ",", "a=1,", ",a=1", "a=1,,b=2", "a= 1", "a=1 2",
+		"a=1,a=2", "a=1,b=2,a=3", "a", "a=1,b", "=1", "a=", "a= ", "a =1", "a=1=2", "a=1,b==", "1a=1", "A=1", "a@b@c=1", " ", "a=1, ,b=2", "a=\t1",
+	} {
+		want, err := trace.ParseTraceState(list)
+		if got, ok := insertTracestate(list); ok != (err == nil) || got.String() != want.String() {
+			t.Errorf("insertTracestate(%q) = %q, %v, want %q, %v", list, got, ok, want, err)
+		}
+	}
+}
