@@ -20,6 +20,9 @@ const (
 	// maxBaggageProperties bounds properties of all members together. The
 	// specification has no such limit, but 8 KiB of ";a" would take 400 KiB of memory.
 	maxBaggageProperties = 64
+
+	// A line within it is nowhere near the limits, whatever its escapes say.
+	usualBaggage = 512
 )
 
 const (
@@ -31,11 +34,72 @@ const (
 	ruleBaggageProperty = "Baggage, property: here at most 64 over all list-members"
 )
 
-// parseBaggage reads the lines of a baggage header as one list. Members beyond the
+// parseBaggage reads the lines of a baggage header as readBaggage does.
+func parseBaggage(lines []string) (baggage.Baggage, fault) {
+	if len(lines) == 1 && plainBaggage(lines[0]) {
+		// OpenTelemetry's parser makes the same of it, and does not count, escape and
+		// copy a second time what New is given.
+		if b, err := baggage.Parse(lines[0]); err == nil {
+			return b, fault{}
+		}
+	}
+	return readBaggage(lines)
+}
+
+// plainBaggage reports whether line is written as most programs write it: members
+// without anything left out, white space around them alone, and no escapes in
+// properties, of which OpenTelemetry keeps the text.
+func plainBaggage(line string) bool {
+	if len(line) > usualBaggage {
+		return false
+	}
+	members, props := 0, 0
+	for at := 0; ; at++ {
+		for at < len(line) && isOWS(line[at]) {
+			at++
+		}
+		end := skip(line, at, tokenByte)
+		if end == at || end == len(line) || line[end] != '=' {
+			return false
+		}
+		at = end + 1
+		for at < len(line) && (line[at] == '%' || baggageBytes[line[at]]&octetByte != 0) {
+			at++ // the parser looks whether escapes are ones
+		}
+		for at < len(line) && line[at] == ';' {
+			end = skip(line, at+1, tokenByte)
+			if props++; end == at+1 {
+				return false
+			}
+			if at = end; at < len(line) && line[at] == '=' {
+				at = skip(line, at+1, octetByte)
+			}
+		}
+		if members++; members > maxBaggageMembers || props > maxBaggageProperties {
+			return false
+		}
+		if at == len(line) {
+			return true
+		}
+		if line[at] != ',' {
+			return false
+		}
+	}
+}
+
+// skip returns the index of the first byte of s from at on that is not of class.
+func skip(s string, at int, class byte) int {
+	for at < len(s) && baggageBytes[s[at]]&class != 0 {
+		at++
+	}
+	return at
+}
+
+// readBaggage reads the lines of a baggage header as one list. Members beyond the
 // limits are dropped without being looked at, malformed ones are dropped alone. Of
 // members with one key the last counts, as OpenTelemetry has it. The fault is the
 // first one.
-func parseBaggage(lines []string) (baggage.Baggage, fault) {
+func readBaggage(lines []string) (baggage.Baggage, fault) {
 	var (
 		few     [8]baggage.Member // keeps what is usual off the heap
 		members = few[:0]
@@ -291,40 +355,57 @@ const upperHex = "0123456789ABCDEF"
 // go first that did not arrive with the request, whose state is s or nil; the last by
 // key before the others. Members whose key is no token cannot be written.
 func baggageValue(b baggage.Baggage, s *reqctx.State) string {
-	members := b.Members()
-	slices.SortFunc(members, byKey)
+	var few [8]keyed // keeps what is usual off the heap
+	members := sortedMembers(few[:0], b.Members())
 	var usual [512]byte // longer ones grow on the heap
 	v, all := appendMembers(usual[:0], members)
 	if !all && s != nil {
-		// What arrived stands in the context below the state.
-		slices.SortFunc(members, byArrival(baggage.FromContext(s.Context)))
+		arrivedFirst(members, s)
 		v, _ = appendMembers(v[:0], members)
 	}
 	return string(v)
 }
 
-func byKey(a, b baggage.Member) int { return cmp.Compare(a.Key(), b.Key()) }
+// keyed is a member with its key, which costs a copy of the member each time it is
+// asked for.
+type keyed struct {
+	key    string
+	member *baggage.Member
+}
 
-// byArrival puts members whose key arrived in front of all others.
-func byArrival(arrived baggage.Baggage) func(a, b baggage.Member) int {
-	isNew := func(m baggage.Member) int {
-		if arrived.Member(m.Key()).Key() != "" {
+// sortedMembers appends members to dst in the order of their keys.
+func sortedMembers(dst []keyed, members []baggage.Member) []keyed {
+	for i := range members {
+		dst = append(dst, keyed{members[i].Key(), &members[i]})
+	}
+	slices.SortFunc(dst, byKey)
+	return dst
+}
+
+func byKey(a, b keyed) int { return strings.Compare(a.key, b.key) }
+
+// arrivedFirst puts members in front of all others whose key arrived with the request
+// whose state is s.
+func arrivedFirst(members []keyed, s *reqctx.State) {
+	arrived := baggage.FromContext(s.Context) // below the state
+	isNew := func(m keyed) int {
+		if arrived.Member(m.key).Key() != "" {
 			return 0
 		}
 		return 1
 	}
-	return func(a, b baggage.Member) int {
+	slices.SortFunc(members, func(a, b keyed) int {
 		return cmp.Or(cmp.Compare(isNew(a), isNew(b)), byKey(a, b))
-	}
+	})
 }
 
 // appendMembers appends members until the limits are reached and reports whether all
 // did fit. One that alone is too large never fits and makes no room for others.
-func appendMembers(dst []byte, members []baggage.Member) (out []byte, all bool) {
+func appendMembers(dst []byte, members []keyed) (out []byte, all bool) {
 	all = true
 	n := 0
 	for _, m := range members {
-		if !isToken(m.Key()) {
+		if !isToken(m.key) {
 			continue
 		}
 		before := len(dst)
@@ -332,7 +413,10 @@ func appendMembers(dst []byte, members []baggage.Member) (out []byte, all bool) 
 			dst = append(dst, ',')
 		}
 		from := len(dst)
-		dst = appendMember(dst, m)
+		dst = append(dst, m.key...)
+		dst = append(dst, '=')
+		dst = appendEscaped(dst, m.member.Value())
+		dst = appendProperties(dst, m.member.Properties())
 		switch {
 		case len(dst)-from > maxBaggageBytes:
 			dst, all = dst[:before], false
@@ -345,11 +429,8 @@ func appendMembers(dst []byte, members []baggage.Member) (out []byte, all bool) 
 	return dst, all
 }
 
-func appendMember(dst []byte, m baggage.Member) []byte {
-	dst = append(dst, m.Key()...)
-	dst = append(dst, '=')
-	dst = appendEscaped(dst, m.Value())
-	for _, p := range m.Properties() {
+func appendProperties(dst []byte, props []baggage.Property) []byte {
+	for _, p := range props {
 		if !isToken(p.Key()) {
 			continue
 		}
@@ -497,15 +578,15 @@ func escapeFor(s string, plus bool) string {
 // outgoingItems returns the members of b as items within the limits, as baggageValue has
 // them, for formats that have neither properties nor keys which are no tokens.
 func outgoingItems(b baggage.Baggage, s *reqctx.State) []item {
-	members := b.Members()
-	slices.SortFunc(members, byKey)
+	members := sortedMembers(nil, b.Members())
 	items := make([]item, 0, min(len(members), maxBaggageMembers))
 	fill := func() (all bool) {
 		size := 0
 		all = true
 		for _, m := range members {
-			n := len(m.Key()) + len(m.Value())
-			if !isToken(m.Key()) {
+			value := m.member.Value()
+			n := len(m.key) + len(value)
+			if !isToken(m.key) {
 				continue
 			}
 			if len(items) == maxBaggageMembers || size+n > maxBaggageBytes {
@@ -513,12 +594,12 @@ func outgoingItems(b baggage.Baggage, s *reqctx.State) []item {
 				continue
 			}
 			size += n
-			items = append(items, item{m.Key(), m.Value()})
+			items = append(items, item{m.key, value})
 		}
 		return all
 	}
 	if !fill() && s != nil {
-		slices.SortFunc(members, byArrival(baggage.FromContext(s.Context)))
+		arrivedFirst(members, s)
 		items = items[:0]
 		fill()
 	}

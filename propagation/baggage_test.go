@@ -28,6 +28,16 @@ func entries(b baggage.Baggage) []string {
 	return out
 }
 
+// texts returns the members of b as OpenTelemetry writes them, in order.
+func texts(b baggage.Baggage) []string {
+	var out []string
+	for _, m := range b.Members() {
+		out = append(out, m.String())
+	}
+	slices.Sort(out)
+	return out
+}
+
 // numbered returns n members, "k000=v,k001=v,…".
 func numbered(n int, value string) string {
 	var b strings.Builder
@@ -123,6 +133,51 @@ func TestParseBaggage(t *testing.T) {
 				t.Errorf("parseBaggage(%.300q) = %.300q, want %.300q", tt.in, got, tt.want)
 			}
 		})
+	}
+}
+
+// TestPlainBaggage: what is left to OpenTelemetry's parser is read as the rest is, and
+// written as the rest is by OpenTelemetry.
+func TestPlainBaggage(t *testing.T) {
+	for _, tt := range []struct {
+		in    string
+		plain bool
+	}{
+		{"a=1", true},
+		{"a=1,b=2, c=3,\td=4", true},
+		{"a=1,a=2,b=3,a=4", true},
+		{"a=,b==,c=x=y", true},
+		{"a=%20,b=%ff,c=%c3%28%E2%82%AC,d=+", true},
+		{"a=1;p;q=2;r=,b=2;p", true},
+		{numbered(64, "v"), true},
+		{"a=" + strings.Repeat("%ff", 170), true},
+		{"a=" + strings.Repeat("v", 511), false},
+		{numbered(65, "v"), false},
+		{"a=1" + strings.Repeat(";p", 40) + ",b=2" + strings.Repeat(";p", 25), false},
+		{"a=%2,b=2", true},
+		{"a=1;p=%20", false},
+		{"a=1; p", false},
+		{"a=1;p ", false},
+		{"a=1;;p", false},
+		{"a=1;", false},
+		{"a=1 ,b=2", false},
+		{"a =1", false},
+		{"a=1,,b=2", false},
+		{"a=1,", false},
+		{"a=1,b", false},
+		{"=1", false},
+		{"", false},
+		{`a="1"`, false},
+	} {
+		if got := plainBaggage(tt.in); got != tt.plain {
+			t.Errorf("plainBaggage(%q) = %v, want %v", tt.in, got, tt.plain)
+		}
+		lines := []string{tt.in}
+		b, f := parseBaggage(lines)
+		want, wantFault := readBaggage(lines)
+		if f != wantFault || !slices.Equal(texts(b), texts(want)) {
+			t.Errorf("parseBaggage(%q) = %q, %+v, want %q, %+v", tt.in, texts(b), f, texts(want), wantFault)
+		}
 	}
 }
 

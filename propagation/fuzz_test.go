@@ -168,6 +168,9 @@ func FuzzParseBaggage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in string) {
 		lines := strings.Split(in, "\n")
 		b, fault := parseBaggage(lines)
+		if own, ownFault := readBaggage(lines); fault != ownFault || !slices.Equal(texts(b), texts(own)) {
+			t.Errorf("parseBaggage(%q) = %q, %+v, readBaggage %q, %+v", lines, texts(b), fault, texts(own), ownFault)
+		}
 		if err := fault.err(); err != nil {
 			checkHeaderError(t, err, err.(*HeaderError).Value+strings.Repeat("x", len(in)))
 		}

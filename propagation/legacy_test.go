@@ -221,8 +221,7 @@ func TestLegacyBaggage(t *testing.T) {
 		}
 		for _, c := range []otelprop.TextMapCarrier{otelprop.HeaderCarrier(h), single, allCarrier{lower}, keysCarrier{lower}} {
 			x := p.Read(c)
-			members := x.Baggage.Members()
-			slices.SortFunc(members, byKey)
+			members := sortedMembers(nil, x.Baggage.Members())
 			got, _ := appendMembers(nil, members)
 			want := tt.want
 			if first, last, ok := strings.Cut(want, "…"); ok {
