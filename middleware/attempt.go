@@ -112,8 +112,8 @@ func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error)
 		header[k] = v[:len(v):len(v)] // shared, and safe from an append
 	}
 	out := Outgoing{Method: req.Method, Carrier: otelprop.HeaderCarrier(header), Upstream: upstreamOf(req.Context()), request: req}
-	out.filtered = t.clientFilter != nil && !t.clientFilter(req)
-	if t.sendTo != nil && !t.sendTo(req) {
+	out.filtered = t.clientFilter != nil && !t.asks(callClientFilter, t.clientFilter, req)
+	if t.sendTo != nil && !t.maySend(req) {
 		out.Carrier = nil
 	}
 	c := new(Call)
@@ -139,7 +139,7 @@ func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error)
 		c.measure(ctx, req, sent)
 	}
 	a.update(func(a *attemptSnapshot) { a.request, a.sent = viewOf(sent), sent })
-	resp, err := rt.base.RoundTrip(sent)
+	resp, err := rt.send(c, sent)
 	if err != nil {
 		a.failed(req.Context(), err)
 		c.endAttempt(&Outcome{RequestBytes: c.m.requestBytes(), Err: callerError(req.Context(), err)})

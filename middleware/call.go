@@ -505,7 +505,6 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 	switch {
 	case t.disabled || null || !t.spawn || out.filtered:
 	case !untraced || !t.ours || t.askChildren:
-		c.owned = true
 		if t.askChildren {
 			ctx = &reqctx.Spawn{Context: ctx}
 		}
@@ -514,13 +513,14 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 			name = c.wanted(name)
 		}
 		ctx, c.span = t.tracer.Start(ctx, name, startKind[c.kind]...)
+		c.owned = true
 		c.SetAttributes(out.Attributes...)
 	case t.role == Gateway: // O-3, T-20: a child that is not recorded has an id, too
 		c.span = &untracedChild{untracedSpan{sc: sc.WithSpanID(newSpanID())}, sc}
 		ctx = trace.ContextWithSpan(ctx, c.span)
 	}
 	if out.Carrier != nil {
-		t.propagator.Inject(ctx, out.Carrier)
+		t.inject(ctx, out.Carrier)
 		if len(t.requestHeaders) > 0 && c.recording() {
 			a := t.attrs()
 			a.capture(t.requestHeaders, out.Carrier, c.rpc)
@@ -628,7 +628,7 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 		attrs.add(semconv.HTTPRoute.String(route))
 	}
 	if o.Response != nil && len(c.tracing.responseHeaders) > 0 {
-		attrs.capture(c.tracing.responseHeaders, o.Response, c.rpc)
+		c.captureAnswer(attrs, o.Response)
 	}
 	if c.version != 0 {
 		attrs.add(semconv.NetworkProtocolVersion.String(protocolVersion(int(c.version>>4), int(c.version&0xf))))

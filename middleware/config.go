@@ -30,6 +30,13 @@ import (
 // The environment wins over what stands here, since the deployment knows more
 // than the program. A Getenv that answers "" shuts it out. A TracerProvider, the
 // Processors and an Export.Sender are never displaced by a variable.
+//
+// Nothing in it fails a request. A panic of a function of the program's, of a sampler,
+// processor, instrument or log handler is contained, told in a line at most once a
+// minute, and counted on the debug page. What was asked is left out then: of SpanName
+// and the filters as if there was none, of Attributes everything it was asked about, a
+// no of SendTo and Sampling.Base. Only the panics of what Handler and Transport were put
+// around, and of the handlers of gRPC, go on unchanged.
 type Config struct {
 	// Service is service.name, at most 255 bytes of UTF-8. OTEL_SERVICE_NAME, then
 	// service.name in OTEL_RESOURCE_ATTRIBUTES, win over it; "" is
@@ -166,7 +173,9 @@ type Config struct {
 	// TracerProvider is a provider of the caller's own: Export, Processors and the
 	// resource are unused then, and Shutdown leaves it alone. nil makes one.
 	TracerProvider trace.TracerProvider
-	// Processors get every span besides the exporter. They are shut down with it.
+	// Processors get every span besides the exporter, each behind what contains its
+	// panics, so that TracerProvider().UnregisterSpanProcessor does not know it. They are
+	// shut down with the exporter.
 	Processors []sdktrace.SpanProcessor
 	// Logger has the few lines meshtrace says itself; nil is slog.Default().
 	Logger *slog.Logger

@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -63,6 +64,6 @@ func (t *Tracing) detect(ctx context.Context, detectors []resource.Detector) []a
 
 // note logs what a developer should know, and keeps it for the debug page.
 func (t *Tracing) note(text string) {
-	t.logger.Warn("meshtrace: " + text)
+	t.log(slog.LevelWarn, "meshtrace: "+text)
 	t.notes = append(t.notes, text)
 }

@@ -3,6 +3,7 @@ package middleware
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"net/netip"
@@ -285,7 +286,7 @@ func (t *Tracing) noteStranger(peer netip.Addr, src *headers.Source) {
 		}
 	}
 	if !t.stranger.Swap(true) {
-		t.logger.Warn("meshtrace: " + strangerNote)
+		t.log(slog.LevelWarn, "meshtrace: "+strangerNote)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -126,13 +127,16 @@ const (
 	planClientTrace             // httptrace spans
 	planStrict                  // Envoy's status map
 	planChild                   // a span of the handler's own
+	planHookPanics              // one of the hooks panics, or all
+	planBasePanics              // the transport below panics
 	planBits        = iota
 )
 
 // FuzzRequest drives a whole request with arbitrary headers, status, panics and ends of
-// bodies through handler and transport, under all kinds of configurations: nothing of
-// ours panics, every started span ends exactly once and is not written afterwards,
-// every request is measured once, and what goes out is well formed.
+// bodies through handler and transport, under all kinds of configurations: only panics of
+// the handler and of the transport below come out, every started span ends exactly once
+// and is not written afterwards, every request is measured once, and what goes out is
+// well formed.
 func FuzzRequest(f *testing.F) {
 	f.Add("traceparent", traceparent, "x-request-id", plainID, uint16(200), uint32(0))
 	f.Add("b3", "0", "tracestate", "a=1,,b", uint16(500), uint32(planPanic|planMeasured))
@@ -140,6 +144,9 @@ func FuzzRequest(f *testing.F) {
 	f.Add("x-b3-traceid", "zz", "x-client-trace-id", strings.Repeat("c", 300), uint16(101), uint32(planUpgrade|planStatus))
 	f.Add("forwarded", `proto=https;host="\`, "x-forwarded-for", "1.2.3.4, 5.6.7.8", uint16(404), uint32(planEdge|planGateway|planSpawn|planMeasured|planBody|planUnread|planDropped))
 	f.Add("connection", "x-request-id, te", "x-envoy-force-trace", "1", uint16(204), uint32(planGoexit|planInform|planFlush|planHooks|planClientTrace))
+	f.Add("traceparent", traceparent, "x-request-id", plainID, uint16(200), uint32(planHookPanics|planPanic|planMeasured|planGateway|planSpawn))
+	f.Add("traceparent", traceparent, "x-request-id", plainID, uint16(207), uint32(planHookPanics|planHooks|planSDK|planUnread|planDropped))
+	f.Add("b3", "1", "x-request-id", plainID, uint16(500), uint32(planHookPanics|planBasePanics|planMeasured))
 	f.Add("x-envoy-decorator-operation", "op", "grpc-status", "x", uint16(503), uint32(planGateway|planRefused|planCancel|planSDK|planMeasured))
 	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string, code uint16, plan uint32) {
 		driveRequest(t, k1, v1, k2, v2, code, plan)
@@ -157,6 +164,21 @@ func TestRequestPlans(t *testing.T) {
 			}
 			if t.Failed() {
 				t.Fatalf("the plan was %#x", plan)
+			}
+		}
+	}
+}
+
+// TestHookPanicPlans drives every bit of the fuzz target's with every hook that panics.
+func TestHookPanicPlans(t *testing.T) {
+	for i := range planBits {
+		for which := range 8 {
+			for _, role := range []uint32{0, planGateway | planSpawn, planSDK} {
+				plan := uint32(1<<i|planHookPanics|planMeasured) | role
+				driveRequest(t, "traceparent", traceparent, "x-request-id", plainID, uint16(200+which), plan)
+				if t.Failed() {
+					t.Fatalf("the plan was %#x, the hook %d", plan, which)
+				}
 			}
 		}
 	}
@@ -210,6 +232,9 @@ func driveRequest(t *testing.T, k1, v1, k2, v2 string, code uint16, plan uint32)
 	if has(planClientTrace) {
 		cfg.ClientTrace = middleware.ClientTraceSpans
 	}
+	if has(planHookPanics) {
+		breakHooks(&cfg, int(code%8))
+	}
 	tracing, rec := setup(t, cfg)
 	sent := 0
 	ctx, cancel := context.WithCancel(t.Context())
@@ -230,6 +255,9 @@ func driveRequest(t *testing.T, k1, v1, k2, v2 string, code uint16, plan uint32)
 		}
 		if has(planCancel) {
 			cancel()
+		}
+		if has(planBasePanics) {
+			panic(v2)
 		}
 		if has(planRefused) {
 			return nil, io.ErrUnexpectedEOF
@@ -356,6 +384,34 @@ func driveRequest(t *testing.T, k1, v1, k2, v2 string, code uint16, plan uint32)
 		if active != 0 {
 			t.Errorf("%v requests are under way after the end", active)
 		}
+	}
+}
+
+// breakHooks makes one of the hooks panic, or all.
+func breakHooks(cfg *middleware.Config, which int) {
+	const all = 7
+	is := func(n int) bool { return which == n || which == all }
+	no := func(*http.Request) bool { panic("Filter") }
+	if is(0) {
+		cfg.SpanName = func(middleware.CallInfo, string) string { panic("SpanName") }
+	}
+	if is(1) {
+		cfg.Attributes = func(middleware.CallInfo, []attribute.KeyValue) []attribute.KeyValue { panic("Attributes") }
+	}
+	if is(2) {
+		cfg.Route = func(*http.Request) middleware.Route { panic("Route") }
+	}
+	if is(3) {
+		cfg.Filter, cfg.ClientFilter = no, no
+	}
+	if is(4) {
+		cfg.SendTo = no
+	}
+	if is(5) {
+		cfg.Tags = append(cfg.Tags, span.Value("broken", func(*http.Request) string { panic("Value") }))
+	}
+	if is(6) {
+		cfg.Sampling.Base = brokenSampler{sdktrace.AlwaysSample()}
 	}
 }
 

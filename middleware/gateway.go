@@ -414,7 +414,7 @@ func (c *Call) begin(out *Outgoing) {
 
 // endGateway writes the tags of a gateway's span, and the status by them.
 func (c *Call) endGateway(a *attrs, o *Outcome, status *span.Status) {
-	w := &tagWriter{attrs: a, kind: c.kind, status: c.tracing.status}
+	w := &tagWriter{attrs: a, call: c, kind: c.kind, status: c.tracing.status}
 	if c.rpc && o.HTTPStatus == 0 && o.GRPCStatus != "" {
 		answered := *o
 		o = &answered

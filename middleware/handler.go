@@ -67,12 +67,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if t.edge != nil && t.edge.UnixSockets && !in.Peer.IsValid() {
 		_, in.Unix = r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
 	}
-	in.health = t.health.match(r.URL.Path) || (t.filter != nil && !t.filter(r))
+	in.health = t.health.match(r.URL.Path) || (t.filter != nil && !t.asks(callFilter, t.filter, r))
 	if t.spanName != nil || t.attributes != nil {
 		in.request = r
 	}
 	if t.route != nil {
-		in.Route = t.route(r)
+		in.Route = t.routeOf(r)
 	}
 	if t.role == Gateway {
 		in.proxied(t, r, arrived)

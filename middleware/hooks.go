@@ -34,8 +34,8 @@ func (c *Call) info() CallInfo { return CallInfo{Kind: c.kind, Method: c.method,
 
 // wanted returns the name of c's span, as Config.SpanName wants it.
 func (c *Call) wanted(name string) string {
-	if f := c.tracing.spanName; f != nil {
-		return semconv.Cut(strings.ToValidUTF8(f(c.info(), name), "\uFFFD"), maxSpanName)
+	if c.tracing.spanName != nil {
+		return semconv.Cut(strings.ToValidUTF8(c.spanNameOf(name), "\uFFFD"), maxSpanName)
 	}
 	return name
 }
@@ -80,8 +80,8 @@ func (c *Call) recording() bool { return c.owned && c.span.IsRecording() }
 
 // edited returns the attributes in a, as Config.Attributes wants them.
 func (c *Call) edited(a *attrs) []attribute.KeyValue {
-	if f := c.tracing.attributes; f != nil {
-		a.list = f(c.info(), a.list)
+	if c.tracing.attributes != nil {
+		a.list = c.attributesOf(a.list)
 	}
 	return a.list
 }

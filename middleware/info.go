@@ -19,6 +19,7 @@ func (t *Tracing) debugInfo() debugInfo {
 	if t.stranger.Load() {
 		info.Notes = append(info.Notes, strangerNote)
 	}
+	info.Notes = append(info.Notes, t.containedNotes()...)
 	for _, e := range t.exporters {
 		info.Settings = append(info.Settings, e.Settings()...)
 		name := "Config.Processors"

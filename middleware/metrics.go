@@ -57,6 +57,7 @@ const (
 
 // meters are the instruments of a Tracing, and what bounds their attributes.
 type meters struct {
+	tracing                   *Tracing
 	duration                  [instruments]metric.Float64Histogram
 	requestSize, responseSize [instruments]metric.Int64Histogram // nil: not measured
 	active                    metric.Int64UpDownCounter          // nil: not measured
@@ -86,8 +87,9 @@ type series struct {
 }
 
 // newMeters makes the instruments.
-func newMeters(p metric.MeterProvider, cfg Metrics) (*meters, error) {
+func (t *Tracing) newMeters(p metric.MeterProvider, cfg Metrics) (*meters, error) {
 	m := &meters{
+		tracing: t,
 		routes:  bounded[string]{max: maxMeasuredRoutes},
 		methods: bounded[string]{max: maxMeasuredMethods},
 		errors:  bounded[string]{max: maxMeasuredErrors},
@@ -196,7 +198,7 @@ func (t *Tracing) beginHTTP(ctx context.Context, i instrument, method, scheme st
 	}
 	if t.meters.active != nil && i == httpServer {
 		m.active = t.meters.activeOptions(m.series.method, scheme)
-		t.meters.active.Add(ctx, 1, m.active...)
+		m.addActive(1)
 	}
 	return m
 }
@@ -238,10 +240,17 @@ func (t *Tracing) beginAttributes(ctx context.Context, kind trace.SpanKind, kvs 
 	return &measured{meters: t.meters, ctx: ctx, series: s, begun: time.Now()}
 }
 
+// addActive counts a request under way.
+func (m *measured) addActive(n int64) {
+	defer m.meters.tracing.contain(callMeters)
+	m.meters.active.Add(m.ctx, n, m.active...)
+}
+
 // record records the outcome of a call.
 func (m *measured) record(o *Outcome, route string, status span.Status) {
+	defer m.meters.tracing.contain(callMeters)
 	if m.active != nil {
-		m.meters.active.Add(m.ctx, -1, m.active...)
+		m.addActive(-1)
 	}
 	ended := m.ended
 	if ended.IsZero() {

@@ -109,6 +109,8 @@ type Tracing struct {
 	refused   atomic.Uint64    // requests with a trace header or baggage that was refused
 	disagreed atomic.Uint64    // requests whose trace headers name two traces
 	stranger  atomic.Bool      // one came though there is no edge
+
+	contained [callbacks]contained
 }
 
 // Setup builds the tracing of a program from cfg and the environment. It does not
@@ -189,7 +191,7 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	t.hooks(env, &cfg)
 	if cfg.MeterProvider != nil {
 		var err error
-		t.meters, err = newMeters(cfg.MeterProvider, cfg.Metrics)
+		t.meters, err = t.newMeters(cfg.MeterProvider, cfg.Metrics)
 		errs = append(errs, err)
 	}
 	t.disabled, _ = env.Bool("OTEL_SDK_DISABLED")
@@ -199,6 +201,9 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	t.propagator, err = propagation.New(propCfg)
 	errs = append(errs, err)
 	sampling := t.samplingConfig(env, cfg.Sampling)
+	if sampling.Base != nil {
+		sampling.Base = guardedBase{sampling.Base, t}
+	}
 	t.sampler, err = sampler.New(sampling)
 	t.asksBase = sampling.Base != nil
 	t.askChildren = t.role == Gateway && t.asksBase && sampling.AskAlways
@@ -227,7 +232,7 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 	for _, p := range env.Problems() {
 		t.note(p.Error())
 	}
-	t.selfCheck(ctx)
+	t.selfCheck()
 	if cfg.SetGlobals {
 		otel.SetTracerProvider(t.provider)
 		otel.SetTextMapPropagator(t.propagator)
@@ -308,13 +313,16 @@ func (t *Tracing) processors(env *otelenv.Reader, cfg *Config) ([]sdktrace.SpanP
 }
 
 // given returns the processors that cfg has, and notes the exporters among them.
-func (t *Tracing) given(cfg *Config) []sdktrace.SpanProcessor {
+func (t *Tracing) given(cfg *Config) (list []sdktrace.SpanProcessor) {
 	for _, p := range cfg.Processors {
-		if e, ok := p.(*exporter.Exporter); ok {
+		if e, ok := p.(*exporter.Exporter); ok { // contains panics itself
 			t.exporters = append(t.exporters, e)
+		} else {
+			p = guardedProcessor{p, t}
 		}
+		list = append(list, p)
 	}
-	return cfg.Processors
+	return list
 }
 
 // stop shuts down exporters of a Setup that fails.
@@ -612,7 +620,7 @@ func (t *Tracing) Shutdown(ctx context.Context) error {
 }
 
 // selfCheck says in one line what is in force and where each value came from.
-func (t *Tracing) selfCheck(ctx context.Context) {
+func (t *Tracing) selfCheck() {
 	settings := slices.Clone(t.settings)
 	for _, e := range t.exporters {
 		settings = append(settings, e.Settings()...)
@@ -625,5 +633,5 @@ func (t *Tracing) selfCheck(ctx context.Context) {
 			attrs = append(attrs, slog.String(s.Name, semconv.Cut(s.Value, maxName)+" ("+s.Source+")"))
 		}
 	}
-	t.logger.LogAttrs(ctx, slog.LevelInfo, "meshtrace: in force", attrs...)
+	t.log(slog.LevelInfo, "meshtrace: in force", attrs...)
 }

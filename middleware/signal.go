@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"os/signal"
 	"time"
@@ -30,7 +31,7 @@ func (t *Tracing) flushOnSignal() {
 			ctx, cancel := context.WithTimeout(context.Background(), signalTimeout)
 			defer cancel()
 			if err := t.ForceFlush(ctx); err != nil {
-				t.logger.Warn("meshtrace: " + err.Error())
+				t.log(slog.LevelWarn, "meshtrace: "+err.Error())
 			}
 			raise(s)
 		}

@@ -23,6 +23,7 @@ import (
 // over an earlier one, and those that have a status code drive the span's status (T-1, T-18).
 type tagWriter struct {
 	*attrs
+	call   *Call
 	kind   trace.SpanKind
 	status span.StatusMap
 	code   codes.Code
@@ -132,7 +133,7 @@ func (w *tagWriter) custom(route, config []span.Tag, f *span.Facts) {
 			if named(list[:i], t.Name()) || len(route) > 0 && &list[0] != &route[0] && named(route, t.Name()) {
 				continue
 			}
-			if v, ok := t.Render(f); ok {
+			if v, ok := w.call.tagOf(t, f); ok {
 				w.set(attribute.Key(t.Name()), v)
 			}
 		}

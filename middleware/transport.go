@@ -12,6 +12,7 @@ import (
 	otelprop "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/meshtrace/meshtrace/internal/failure"
 	"github.com/meshtrace/meshtrace/internal/semconv"
 )
 
@@ -57,13 +58,13 @@ func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	var c Call // not on the heap, unless there is something to record
 	out := Outgoing{Name: name, Method: req.Method, Carrier: otelprop.HeaderCarrier(header)}
-	if t.sendTo != nil && !t.sendTo(req) {
+	if t.sendTo != nil && !t.maySend(req) {
 		out.Carrier = nil // a span, and nothing in the headers
 	}
 	if t.spanName != nil || t.attributes != nil {
 		out.request = req
 	}
-	out.filtered = t.clientFilter != nil && !t.clientFilter(req)
+	out.filtered = t.clientFilter != nil && !t.asks(callClientFilter, t.clientFilter, req)
 	ctx := t.startClient(req.Context(), &out, &c)
 	if !c.recording() && t.meters == nil {
 		sent := req.WithContext(ctx)
@@ -88,7 +89,7 @@ func (rt *transport) observe(ctx context.Context, w *watchedCall, req *http.Requ
 	if t.meters != nil {
 		c.measure(ctx, req, sent)
 	}
-	resp, err := rt.base.RoundTrip(sent)
+	resp, err := rt.send(c, sent)
 	if err != nil {
 		c.end(&Outcome{RequestBytes: c.m.requestBytes(), Err: callerError(req.Context(), err)}, "")
 		return resp, err
@@ -104,6 +105,25 @@ func (rt *transport) observe(ctx context.Context, w *watchedCall, req *http.Requ
 	}
 	w.watch(req, resp)
 	return resp, nil
+}
+
+// send sends a request that is observed. A panic of the base is the base's, unchanged,
+// after the call ended.
+func (rt *transport) send(c *Call, sent *http.Request) (*http.Response, error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		v := recover()
+		c.end(&Outcome{RequestBytes: c.m.requestBytes(), Err: failure.Of(v)}, "")
+		if v != nil {
+			panic(v) // nil is runtime.Goexit
+		}
+	}()
+	resp, err := rt.base.RoundTrip(sent)
+	returned = true
+	return resp, err
 }
 
 // measure begins to measure the call.
