@@ -184,7 +184,7 @@ func (t *Tracing) believesProto(peer netip.Addr) bool {
 func (t *Tracing) defaultName(r *requestView) string {
 	switch {
 	case !t.defaultOperation.IsZero():
-		f := span.Facts{Method: r.method, Scheme: r.scheme, Authority: r.authority, Path: r.path, Header: r.header}
+		f := t.requestFacts(r)
 		return semconv.Cut(t.defaultOperation.Render(&f), maxOperation)
 	case t.zipkin != nil:
 		return semconv.Cut(r.authority, maxOperation)
@@ -192,6 +192,14 @@ func (t *Tracing) defaultName(r *requestView) string {
 		return semconv.Cut("egress "+r.authority, maxOperation)
 	}
 	return "ingress"
+}
+
+// requestFacts is what a request alone tells a template.
+func (t *Tracing) requestFacts(r *requestView) span.Facts {
+	return span.Facts{
+		Method: r.method, Scheme: r.scheme, Authority: r.authority, Path: r.path,
+		Header: r.header, OriginalPath: t.names.originalPath.Canonical,
+	}
 }
 
 // serverKind is the kind of a gateway's span for the request it serves (T-21).
@@ -230,8 +238,7 @@ func (c *serverCall) decorate(r *Route, src *headers.Source) {
 		p.renamed = p.operation != ""
 	}
 	if !r.Transformer.IsZero() && r.Decorator.Operation == "" { // GL-5
-		v := &p.request
-		f := span.Facts{Method: v.method, Scheme: v.scheme, Authority: v.authority, Path: v.path, Header: v.header}
+		f := t.requestFacts(&p.request)
 		p.operation, p.renamed = semconv.Cut(r.Transformer.Render(&f), maxOperation), true
 	}
 }

@@ -569,6 +569,38 @@ func TestGatewayURL(t *testing.T) {
 	}
 }
 
+// TestOriginalPathPrefix: tags, templates and names take the original path from the
+// header of Proxy.HeaderPrefix; that of Envoy's own name is an ordinary one (ED-14).
+func TestOriginalPathPrefix(t *testing.T) {
+	for _, tt := range []struct{ prefix, want string }{{"", "/envoy"}, {"x-mesh", "/mesh"}, {"X-Other", "/now"}} {
+		cfg := middleware.Envoy()
+		cfg.SpawnUpstreamSpan = true
+		cfg.Proxy.HeaderPrefix = tt.prefix
+		path := span.MustTemplate("%PATH%")
+		cfg.Tags = []span.Tag{span.Formatted("path", path)}
+		cfg.DefaultName, cfg.UpstreamOperation = path, path
+		tracing, rec := setup(t, cfg)
+		url, cl := serve(t, tracing.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			out, _ := http.NewRequestWithContext(r.Context(), "GET", "http://shop.example/now", nil)
+			out.Header = r.Header
+			tracing.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Body: http.NoBody, Request: r}, nil
+			})).RoundTrip(out)
+		})))
+		get(t, cl, url+"/now", "X-Envoy-Original-Path", "/envoy", "X-Mesh-Original-Path", "/mesh")
+		for _, s := range waitEnded(t, rec, 2) {
+			if s.Name() != tt.want {
+				t.Errorf("prefix %q: the %v span's name is %q, want %q", tt.prefix, s.SpanKind(), s.Name(), tt.want)
+			}
+			want := map[string]string{"path": tt.want}
+			if s.SpanKind() == trace.SpanKindServer { // T-3
+				want["http.url"] = "http://shop.example" + tt.want
+			}
+			wantAttrs(t, s, want)
+		}
+	}
+}
+
 func TestResetOf(t *testing.T) {
 	for want, errs := range map[middleware.Reset][]error{
 		0:                                       {nil, context.Canceled, fmt.Errorf("x: %w", context.DeadlineExceeded), middleware.ErrPerTryTimeout},

@@ -239,13 +239,11 @@ func (w *tagWriter) grpcRequest(r *requestView) {
 
 // facts collects what templates and tags are made of.
 func (c *Call) facts(p *proxied, r *requestView, u *Upstream, o *Outcome) span.Facts {
-	f := span.Facts{
-		Method: r.method, Scheme: r.scheme, Authority: r.authority, Path: r.path, Header: r.header,
-		Status: o.HTTPStatus, RequestBytes: o.RequestBytes, ResponseBytes: o.ResponseBytes,
-		Route:   p.route.Pattern,
-		Cluster: u.Cluster, ClusterName: u.observed(), Address: u.Address,
-		Peer: p.peer, Client: addressText(c.client), Request: p.http,
-	}
+	f := c.tracing.requestFacts(r)
+	f.Status, f.RequestBytes, f.ResponseBytes = o.HTTPStatus, o.RequestBytes, o.ResponseBytes
+	f.Route = p.route.Pattern
+	f.Cluster, f.ClusterName, f.Address = u.Cluster, u.observed(), u.Address
+	f.Peer, f.Client, f.Request = p.peer, addressText(c.client), p.http
 	if sc := c.span.SpanContext(); sc.IsValid() {
 		f.TraceID, f.SpanID = sc.TraceID().String(), sc.SpanID().String()
 	}

@@ -14,6 +14,9 @@ type Facts struct {
 	Method, Scheme, Authority, Path string
 	// Header is of the request as it went on, else as it arrived.
 	Header http.Header
+	// OriginalPath is the name of the header that has the path from before a rewrite; ""
+	// is x-envoy-original-path. A gateway with a prefix of its own has another (ED-14).
+	OriginalPath string
 	// Protocol is such as "HTTP/1.1" or "HTTP/2"; "" is unknown.
 	Protocol string
 	// Status is the HTTP status code; 0 is no response.
@@ -56,7 +59,7 @@ func newHeaderName(name string) headerName {
 	return headerName{strings.ToLower(name), http.CanonicalHeaderKey(name)}
 }
 
-var originalPath = newHeaderName("x-envoy-original-path")
+const originalPath = "X-Envoy-Original-Path"
 
 // header returns the first line of a header or pseudo header.
 func (f *Facts) header(name headerName) (string, bool) {
@@ -84,9 +87,12 @@ func first(h http.Header, name headerName) (string, bool) {
 
 // path returns the path by the parameters of %PATH%.
 func (f *Facts) path(source pathSource, query bool) string {
-	path := f.Path
-	if original, ok := first(f.Header, originalPath); source != sourcePath && ok {
-		path = original
+	path, name := f.Path, originalPath
+	if f.OriginalPath != "" {
+		name = http.CanonicalHeaderKey(f.OriginalPath)
+	}
+	if lines := f.Header[name]; source != sourcePath && len(lines) > 0 {
+		path = lines[0]
 	} else if source == sourceOriginal {
 		path = ""
 	}

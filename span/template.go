@@ -19,7 +19,8 @@ import (
 //	%RESP(X?Y):Z%     of the response
 //	%TRAILER(X?Y):Z%  of its trailers
 //	%PATH(Q:S):Z%     the path. Q: WQ with query (default), NQ without. S: ORIG_OR_PATH
-//	                  (default), ORIG of x-envoy-original-path, PATH of :path
+//	                  (default), ORIG of x-envoy-original-path or what
+//	                  the HeaderPrefix of a gateway makes of that name, PATH of :path
 //	%PROTOCOL%  %RESPONSE_CODE%  %RESPONSE_FLAGS%  %BYTES_RECEIVED%  %BYTES_SENT%
 //	%ROUTE_NAME%  %UPSTREAM_CLUSTER%  %UPSTREAM_CLUSTER_RAW%  %UPSTREAM_HOST%
 //	%UPSTREAM_REQUEST_ATTEMPT_COUNT%  %TRACE_ID%  %SPAN_ID%

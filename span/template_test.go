@@ -21,6 +21,25 @@ var facts = Facts{
 	Peer: "10.0.0.1", Client: "203.0.113.9", TraceID: "0af7", SpanID: "b7ad",
 }
 
+// TestTemplateOriginalPath: a prefix of one's own makes x-envoy-original-path an
+// ordinary header (ED-14).
+func TestTemplateOriginalPath(t *testing.T) {
+	h := http.Header{"X-Envoy-Original-Path": {"/envoy"}, "X-Mesh-Original-Path": {"/mesh?a=b"}}
+	for _, tt := range []struct{ name, text, want string }{
+		{"", "%PATH%", "/envoy"},
+		{"x-mesh-original-path", "%PATH%", "/mesh?a=b"},
+		{"X-Mesh-Original-Path", "%PATH(NQ:ORIG)%", "/mesh"},
+		{"X-Mesh-Original-Path", "%PATH(WQ:PATH)%", "/now"},
+		{"x-other-original-path", "%PATH%", "/now"},
+		{"x-other-original-path", "%PATH(WQ:ORIG)%", ""},
+	} {
+		f := Facts{Path: "/now", Header: h, OriginalPath: tt.name}
+		if got := MustTemplate(tt.text).Render(&f); got != tt.want {
+			t.Errorf("OriginalPath %q: %q renders %q, want %q", tt.name, tt.text, got, tt.want)
+		}
+	}
+}
+
 func TestTemplate(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{"", ""},
