@@ -99,12 +99,13 @@ func TestAllocsClient(t *testing.T) {
 }
 
 // measuredAllocs is what a MeterProvider adds to a request: what is known of it, until
-// it is recorded under attributes that are kept ready.
-const measuredAllocs = 1
+// it is recorded under attributes that are kept ready, and to one that is not traced the
+// call, which otherwise is not kept.
+const measuredAllocs, measuredUntracedAllocs = 1, 2
 
 func TestAllocsMeasured(t *testing.T) {
 	countable(t)
-	for flag, want := range map[string]float64{"01": serverTracedAllocs + measuredAllocs, "00": serverUntracedAllocs + measuredAllocs} {
+	for flag, want := range map[string]float64{"01": serverTracedAllocs + measuredAllocs, "00": serverUntracedAllocs + measuredUntracedAllocs} {
 		tracing, err := middleware.Setup(t.Context(), middleware.Config{
 			MeterProvider: noop.NewMeterProvider(), Getenv: noExport, Logger: slog.New(slog.DiscardHandler),
 		})

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/meshtrace/meshtrace/internal/callspan"
 	"github.com/meshtrace/meshtrace/internal/failure"
 	"github.com/meshtrace/meshtrace/internal/headers"
 	"github.com/meshtrace/meshtrace/internal/reqctx"
@@ -132,13 +133,20 @@ type Call struct {
 	attempt  *attempt // of a gateway's call upstream that is recorded; nil: none
 }
 
-// serverCall holds all that a served request needs, in one allocation.
-type serverCall struct {
+// served is what the context of a served request holds, in one allocation.
+type served struct {
 	reqctx.State
-	Call
-	origin  origin
+	node    reqctx.Node // of the span
 	carried reqctx.Span
 	ids     trace.SpanContext // the parent's; of a request that is not traced its own
+}
+
+// serverCall is a served request under way. Of a request that is neither traced nor
+// answered in any way of ours it never leaves the stack.
+type serverCall struct {
+	Call
+	*served
+	origin origin
 }
 
 // carry returns a span of c.ids that records nothing.
@@ -181,24 +189,36 @@ func kindOr(k, def trace.SpanKind) trace.SpanKind {
 // It is what Handler and the gRPC interceptors are made of, for transports that
 // meshtrace does not know. It may be called concurrently.
 func (t *Tracing) StartServer(ctx context.Context, in Incoming) (context.Context, *Call) {
-	c := new(serverCall)
-	ctx = t.startServer(ctx, &in, c)
+	var c struct {
+		serverCall
+		served
+	}
+	c.serverCall.served = &c.served
+	t.enter(ctx, &in, &c.serverCall)
+	ctx = t.start(&in, &c.serverCall)
 	if t.meters != nil {
 		c.m = t.beginAttributes(ctx, c.kind, in.Attributes)
 	}
 	return ctx, &c.Call
 }
 
-// startServer is StartServer without the metrics. A server that has a goroutine for each
-// request, such as gRPC's, pays for a deep stack each time: what takes room on it returns
-// before the SDK is called.
-func (t *Tracing) startServer(ctx context.Context, in *Incoming, c *serverCall) context.Context {
+// enter takes up a request: it reads its headers and decides about it. A server that has a
+// goroutine for each request, such as gRPC's, pays for a deep stack each time: what takes
+// room on it returns before the span is started.
+func (t *Tracing) enter(ctx context.Context, in *Incoming, c *serverCall) {
 	arrived := t.receive(ctx, in, c)
 	t.admit(in, c, arrived)
-	s := &c.State
-	if c.decision.Traced && !s.Null {
+}
+
+// traced tells whether the request has a span that records.
+func (c *serverCall) traced() bool { return c.decision.Traced && !c.State.Null }
+
+// start starts the span of a request, and returns the context for whoever serves it.
+func (t *Tracing) start(in *Incoming, c *serverCall) context.Context {
+	if c.traced() {
 		return t.startTraced(in, c)
 	}
+	s := &c.State
 	if s.Null {
 		c.ids = trace.SpanContext{} // W-6: a null span has none
 	} else {
@@ -395,24 +415,33 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall) context.Context {
 	if len(in.Links) > 0 {
 		opts = append(opts[:len(opts):len(opts)], trace.WithLinks(in.Links...))
 	}
-	attrs := t.arrival(in, c)
-	if !t.ours {
+	if t.spans != nil {
+		sp := callspan.New(t.usual(in))
+		t.spans.Prepare(ctx, sp, c.name, c.kind, in.Links)
+		c.span = sp
+		a := attrs{list: sp.Room()}
+		t.arrival(&a, in, c)
+		sp.Fill(c.edited(&a))
+		ctx = sp.Start(ctx, &c.node)
+	} else if a := t.attrs(); !t.ours {
 		// The caller's sampler may want them.
-		opts = append(opts[:len(opts):len(opts)], trace.WithAttributes(c.edited(attrs)...))
+		t.arrival(a, in, c)
+		opts = append(opts[:len(opts):len(opts)], trace.WithAttributes(c.edited(a)...))
 		ctx, c.span = t.tracer.Start(ctx, c.name, opts...)
-		attrs.put()
+		a.put()
 	} else {
+		t.arrival(a, in, c)
 		ctx, c.span = t.tracer.Start(ctx, c.name, opts...)
-		c.put(attrs)
+		c.put(a)
 	}
 	c.rename(in)
 	s.Span = c.span
 	return ctx
 }
 
-// arrival returns what a request's span says from the start.
-func (t *Tracing) arrival(in *Incoming, c *serverCall) *attrs {
-	s, attrs := &c.State, t.attrs()
+// arrival adds what a request's span says from the start.
+func (t *Tracing) arrival(attrs *attrs, in *Incoming, c *serverCall) {
+	s := &c.State
 	attrs.add(in.Attributes...)
 	if s.RequestID != "" || c.emptyID {
 		attrs.add(semconv.EnvoyRequestID.String(s.RequestID))
@@ -430,7 +459,25 @@ func (t *Tracing) arrival(in *Incoming, c *serverCall) *attrs {
 	if len(t.requestHeaders) > 0 {
 		attrs.capture(t.requestHeaders, in.Carrier, c.rpc)
 	}
-	return attrs
+}
+
+// Attributes that spans usually have; more of them cost an allocation.
+const (
+	clientAttributes = 8
+	serverAttributes = 12
+	httpAttributes   = 16 // of a server
+	proxyAttributes  = 36 // of a gateway, on both sides
+)
+
+// usual returns how many attributes the span of in will have.
+func (t *Tracing) usual(in *Incoming) int {
+	switch {
+	case t.role == Gateway:
+		return proxyAttributes
+	case in.arrived != nil:
+		return httpAttributes
+	}
+	return serverAttributes
 }
 
 // rename gives the span the name that a decorator or a gateway's peer has for it. The
@@ -512,7 +559,18 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 		if t.spanName != nil {
 			name = c.wanted(name)
 		}
-		ctx, c.span = t.tracer.Start(ctx, name, startKind[c.kind]...)
+		if t.spans != nil {
+			n := clientAttributes
+			if t.role == Gateway {
+				n = proxyAttributes
+			}
+			sp := callspan.New(n)
+			t.spans.Prepare(ctx, sp, name, c.kind, nil)
+			c.span = sp
+			ctx = sp.Start(ctx, nil)
+		} else {
+			ctx, c.span = t.tracer.Start(ctx, name, startKind[c.kind]...)
+		}
 		c.owned = true
 		c.SetAttributes(out.Attributes...)
 	case t.role == Gateway: // O-3, T-20: a child that is not recorded has an id, too

@@ -344,7 +344,7 @@ func (cfg *Config) check() error {
 		errs = append(errs, errors.New("middleware: Config.Processors are set beside Config.TracerProvider: register them with that provider"))
 	}
 	if cfg.SetGlobals {
-		if g, ok := otel.GetTracerProvider().(*sdktrace.TracerProvider); ok && trace.TracerProvider(g) != cfg.TracerProvider {
+		if g := otel.GetTracerProvider(); sdkMade(g) && g != cfg.TracerProvider {
 			errs = append(errs, errors.New("middleware: Config.SetGlobals: another SDK TracerProvider is global already: give it as Config.TracerProvider, or set up meshtrace alone"))
 		}
 	}

@@ -37,7 +37,7 @@ type handler struct {
 	next    http.Handler
 }
 
-// httpCall is a served HTTP request: state, call and recorder in one allocation.
+// httpCall is a served HTTP request of which something is recorded or answered.
 type httpCall struct {
 	serverCall
 	recorder respwriter.Recorder
@@ -49,7 +49,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t := h.tracing
-	c := new(httpCall)
+	c := serverCall{served: new(served)}
 	arrived, copied := r.Header, false
 	if t.role == Gateway {
 		arrived, copied = withoutConnection(r.Header) // O-5
@@ -78,33 +78,48 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		in.proxied(t, r, arrived)
 		in.refused = r.RequestURI == "*" || r.Method == "QUERY" && len(r.Header["Content-Type"]) == 0 // O-5, T-22
 	}
-	ctx := t.startServer(r.Context(), &in, &c.serverCall)
+	t.enter(r.Context(), &in, &c)
+	if !copied && !c.traced() && t.meters == nil && !c.answers() && !c.edits() {
+		// Nothing to learn from the response, so it needs no wrapper.
+		r2 := r.WithContext(t.start(&in, &c))
+		defer handBack(r, r2)
+		h.next.ServeHTTP(w, r2)
+		return
+	}
+	h.follow(w, r, &in, &httpCall{serverCall: c}, arrived, copied)
+}
+
+// answers tells whether something is written into the response.
+func (c *serverCall) answers() bool {
+	_, id := c.ResponseID()
+	return id || c.tracing.role == Gateway || c.tracing.traceResponse
+}
+
+// follow serves a request whose headers are arrived, those of r or a copy, and records
+// what comes of it.
+func (h *handler) follow(w http.ResponseWriter, r *http.Request, in *Incoming, c *httpCall, arrived http.Header, copied bool) {
+	t := h.tracing
+	ctx := t.start(in, &c.serverCall)
 	r2 := r.WithContext(ctx)
 	if copied || c.edits() {
 		r2.Header = c.edit(arrived, r.TLS != nil)
 		// A Handler around next is to know the request again.
 		c.State.Carrier = otelprop.HeaderCarrier(r2.Header)
 	}
-
-	_, respond := c.ResponseID()
-	respond = respond || t.role == Gateway
 	recording := c.Call.span.IsRecording()
-	respond = respond || t.traceResponse || (recording && (t.firstByte || len(t.responseHeaders) > 0))
 	if t.meters != nil {
 		scheme, _ := c.target(r)
 		c.measure(ctx, r, r2, scheme)
 	}
-	if !recording && !respond && c.m == nil {
-		// Nothing to learn from the response, so it needs no wrapper.
-		defer handBack(r, r2)
-		h.next.ServeHTTP(w, r2)
-		return
-	}
 	if recording && c.gateway != nil {
 		c.gateway.receive(r2)
 	}
-	if respond {
+	if c.answers() || (recording && (t.firstByte || len(t.responseHeaders) > 0)) {
 		c.recorder.BeforeHeader = c.respond
+	} else if !recording && c.m == nil { // its provider dropped the span
+		defer handBack(r, r2)
+		h.next.ServeHTTP(w, r2)
+		return
 	}
 	c.recorder.Init(w)
 	h.serve(c, c.recorder.Wrap(), r, r2)

@@ -20,11 +20,13 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshtrace/meshtrace/exporter"
+	"github.com/meshtrace/meshtrace/internal/callspan"
 	"github.com/meshtrace/meshtrace/internal/envsampler"
 	"github.com/meshtrace/meshtrace/internal/otelenv"
 	"github.com/meshtrace/meshtrace/internal/semconv"
@@ -55,6 +57,7 @@ type Tracing struct {
 	service     string
 	provider    trace.TracerProvider
 	owned       *sdktrace.TracerProvider // nil: the caller's
+	spans       *callspan.Source         // nil: the provider's own
 	tracer      trace.Tracer
 	propagator  *propagation.Propagator
 	sampler     *sampler.Sampler
@@ -105,10 +108,13 @@ type Tracing struct {
 	unwatch     func() // ends what flushOnSignal started; nil: it did not
 	unwatchOnce sync.Once
 
+	stranger atomic.Bool // one came though there is no edge
+
+	_         [64]byte         // what each request writes stands apart from what each one reads
 	ids       [4]atomic.Uint64 // requests by requestid.Change
 	refused   atomic.Uint64    // requests with a trace header or baggage that was refused
 	disagreed atomic.Uint64    // requests whose trace headers name two traces
-	stranger  atomic.Bool      // one came though there is no edge
+	_         [64]byte
 
 	contained [callbacks]contained
 }
@@ -248,7 +254,7 @@ func (t *Tracing) build(env *otelenv.Reader, cfg *Config, res *resource.Resource
 	switch {
 	case cfg.TracerProvider != nil:
 		t.provider = cfg.TracerProvider
-		_, t.sdk = cfg.TracerProvider.(*sdktrace.TracerProvider)
+		t.sdk = sdkMade(cfg.TracerProvider)
 	default:
 		opts := []sdktrace.TracerProviderOption{
 			sdktrace.WithSampler(t.sampler),
@@ -270,6 +276,19 @@ func (t *Tracing) build(env *otelenv.Reader, cfg *Config, res *resource.Resource
 		}
 		t.owned = sdktrace.NewTracerProvider(opts...)
 		t.provider, t.ours, t.sdk = t.owned, true, true
+		if !t.disabled && !sdkObserved() {
+			p := &provider{TracerProvider: t.owned}
+			p.calls = callspan.NewSource(callspan.Config{
+				Provider:   p,
+				Resource:   res,
+				Scope:      instrumentation.Scope{Name: scopeName, Version: version},
+				Sampler:    t.sampler,
+				IDs:        idGenerator{t.zipkin},
+				Limits:     spanLimits(env),
+				Processors: processors,
+			})
+			t.provider, t.spans = p, p.calls
+		}
 	}
 	t.tracer = t.provider.Tracer(scopeName, trace.WithInstrumentationVersion(version))
 }
@@ -612,6 +631,13 @@ func (t *Tracing) Shutdown(ctx context.Context) error {
 	}
 	for range t.exporters {
 		<-done
+	}
+	if t.spans != nil {
+		late := make([]sdktrace.SpanProcessor, len(t.exporters))
+		for i, e := range t.exporters {
+			late[i] = e
+		}
+		t.spans.Reset(late) // they go on counting
 	}
 	if err := t.owned.Shutdown(ctx); !errors.Is(err, exporter.ErrShutdown) {
 		errs[len(errs)-1] = err

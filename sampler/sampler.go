@@ -31,8 +31,10 @@ type Sampler struct {
 	forced     limiter   // of strangers
 	ruleLimit  []limiter // one a rule
 	over       atomic.Pointer[Shares]
-	counts     [whys][reasons]atomic.Uint64
 	attributes [whys][]attribute.KeyValue // built once, so that a reason costs nothing
+
+	_      [64]byte // what each request writes stands apart from what each one reads
+	counts [whys][reasons]atomic.Uint64
 }
 
 var _ sdktrace.Sampler = (*Sampler)(nil)

@@ -29,7 +29,10 @@ func New(t testing.TB, cfg middleware.Config) (*middleware.Tracing, *Spans) {
 	switch provider := cfg.TracerProvider.(type) {
 	case nil:
 		cfg.Processors = append(slices.Clone(cfg.Processors), (*processor)(s))
-	case *sdktrace.TracerProvider:
+	case interface { // the SDK's, or what Tracing.TracerProvider returns
+		RegisterSpanProcessor(sdktrace.SpanProcessor)
+		UnregisterSpanProcessor(sdktrace.SpanProcessor)
+	}:
 		provider.RegisterSpanProcessor((*processor)(s))
 		t.Cleanup(func() { provider.UnregisterSpanProcessor((*processor)(s)) })
 	default:

@@ -1,0 +1,155 @@
+package callspan
+
+import (
+	"context"
+	rtrace "runtime/trace"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/sdk/instrumentation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/meshtrace/meshtrace/internal/reqctx"
+)
+
+// Config is what the spans of a program have in common, as its TracerProvider has it. All
+// of it is needed.
+type Config struct {
+	Provider   trace.TracerProvider // that Span.TracerProvider returns
+	Resource   *resource.Resource
+	Scope      instrumentation.Scope
+	Sampler    sdktrace.Sampler
+	IDs        sdktrace.IDGenerator
+	Limits     sdktrace.SpanLimits
+	Processors []sdktrace.SpanProcessor // in the order in which they hear of a span
+}
+
+// Source starts spans. It may be used concurrently. Use NewSource.
+type Source struct {
+	Config     // Processors are those at the start
+	processors atomic.Pointer[[]sdktrace.SpanProcessor]
+	count      int // of attributes that a span keeps by itself
+
+	// sdk makes the spans that a Span hands to what is uncommon. Nobody hears of them.
+	sdk trace.Tracer
+	// ended answers for methods that a later SDK may add to the interfaces of spans.
+	ended sdktrace.ReadWriteSpan
+}
+
+// NewSource returns a Source of spans as cfg has them.
+func NewSource(cfg Config) *Source {
+	f := &Source{Config: cfg, count: cfg.Limits.AttributeCountLimit}
+	list := slices.Clone(cfg.Processors)
+	f.processors.Store(&list)
+	switch {
+	case cfg.Limits.AttributeValueLengthLimit >= 0:
+		f.count = 0 // all of them are for the SDK to cut
+	case f.count < 0:
+		f.count = 1 << 10
+	}
+	f.sdk = sdktrace.NewTracerProvider(
+		sdktrace.WithSampler(sdktrace.AlwaysSample()),
+		sdktrace.WithResource(cfg.Resource),
+		sdktrace.WithRawSpanLimits(cfg.Limits),
+	).Tracer(cfg.Scope.Name)
+	f.ended = f.uncommon()
+	f.ended.End()
+	return f
+}
+
+// Register adds a processor, which hears of spans that start or end from now on.
+func (f *Source) Register(p sdktrace.SpanProcessor) {
+	f.change(func(list []sdktrace.SpanProcessor) []sdktrace.SpanProcessor { return append(list, p) })
+}
+
+// Unregister removes a processor. It is not shut down.
+func (f *Source) Unregister(p sdktrace.SpanProcessor) {
+	f.change(func(list []sdktrace.SpanProcessor) []sdktrace.SpanProcessor {
+		if i := slices.Index(list, p); i >= 0 {
+			return slices.Delete(list, i, i+1)
+		}
+		return list
+	})
+}
+
+// Reset makes list the processors.
+func (f *Source) Reset(list []sdktrace.SpanProcessor) {
+	f.change(func([]sdktrace.SpanProcessor) []sdktrace.SpanProcessor { return list })
+}
+
+// change replaces the list of processors by what edit makes of a copy.
+func (f *Source) change(edit func([]sdktrace.SpanProcessor) []sdktrace.SpanProcessor) {
+	for {
+		old := f.processors.Load()
+		list := edit(slices.Clone(*old))
+		if f.processors.CompareAndSwap(old, &list) {
+			return
+		}
+	}
+}
+
+// uncommon returns a recording span of the SDK's that no processor hears of.
+func (f *Source) uncommon() sdktrace.ReadWriteSpan {
+	_, s := f.sdk.Start(context.Background(), "")
+	return s.(sdktrace.ReadWriteSpan)
+}
+
+// Prepare makes s, which New returned, the span of a call below the span in ctx. Who
+// prepared s has it alone until Start, and may give it its first attributes by Room and
+// Fill. A span that the sampler drops does not record.
+func (f *Source) Prepare(ctx context.Context, s *Span, name string, kind trace.SpanKind, links []trace.Link) {
+	s.ReadWriteSpan, s.source, s.name, s.kind = f.ended, f, name, kind
+	s.parent = trace.SpanContextFromContext(ctx)
+	traceID, spanID := s.parent.TraceID(), trace.SpanID{}
+	if traceID.IsValid() {
+		spanID = f.IDs.NewSpanID(ctx, traceID)
+	} else {
+		traceID, spanID = f.IDs.NewIDs(ctx)
+	}
+	verdict := f.Sampler.ShouldSample(sdktrace.SamplingParameters{
+		ParentContext: ctx, TraceID: traceID, Name: name, Kind: kind, Links: links,
+	})
+	flags := s.parent.TraceFlags() &^ trace.FlagsSampled
+	if verdict.Decision == sdktrace.RecordAndSample {
+		flags |= trace.FlagsSampled
+	}
+	s.sc = trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: traceID, SpanID: spanID, TraceFlags: flags, TraceState: verdict.Tracestate,
+	})
+	if verdict.Decision == sdktrace.Drop {
+		s.over = true
+		return
+	}
+	s.start = time.Now()
+	for _, l := range links {
+		s.AddLink(l)
+	}
+	s.SetAttributes(verdict.Attributes...)
+}
+
+// Start tells the processors of s, which was prepared in ctx, and returns the context
+// under which the call goes on: node, where that is not nil. A span may be kept longer than
+// its call, so it holds neither.
+func (s *Span) Start(ctx context.Context, node *reqctx.Node) context.Context {
+	if node == nil {
+		node = new(reqctx.Node)
+	}
+	if s.over {
+		return node.Below(ctx, s)
+	}
+	for _, p := range *s.source.processors.Load() {
+		p.OnStart(ctx, s)
+	}
+	ctx = node.Below(ctx, s)
+	if rtrace.IsEnabled() {
+		var task *rtrace.Task
+		ctx, task = rtrace.NewTask(ctx, s.Name())
+		s.mu.Lock()
+		s.task = task
+		s.mu.Unlock()
+	}
+	return ctx
+}

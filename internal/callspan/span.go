@@ -1,0 +1,394 @@
+package callspan
+
+import (
+	"fmt"
+	"reflect"
+	rtrace "runtime/trace"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/meshtrace/meshtrace/internal/semconv"
+)
+
+// Span is the recording span of a call. It may be used concurrently once Source.Start has
+// returned; it is not copied.
+//
+// What it keeps by itself is name, status and attributes of plain values. Events, links,
+// nested values and limits are the SDK's business: the first of them makes a span of the
+// SDK's that this one hands them to, and reads them from.
+type Span struct {
+	sdktrace.ReadWriteSpan // Source.ended
+
+	source *Source
+	kind   trace.SpanKind
+	sc     trace.SpanContext
+	parent trace.SpanContext
+	start  time.Time
+
+	mu     sync.Mutex // for what is below
+	over   bool       // ended, or never recording
+	moved  bool       // the attributes are uncommon's
+	keys   uint64     // a bit for the hash of each key in attrs
+	twice  bool       // attrs may have a key twice
+	name   string
+	end    time.Time
+	status sdktrace.Status
+	attrs  []attribute.KeyValue
+	task   *rtrace.Task
+	// uncommon is a span of the SDK's with what this one does not keep; nil: nothing.
+	uncommon sdktrace.ReadWriteSpan
+}
+
+// New returns a span for Prepare with room for n attributes or a few more, by the size
+// classes of the runtime. Those that find no room cost an allocation.
+func New(n int) *Span {
+	switch {
+	case n <= 8:
+		s := new(struct {
+			Span
+			room [8]attribute.KeyValue
+		})
+		return s.of(s.room[:0])
+	case n <= 12:
+		s := new(struct {
+			Span
+			room [12]attribute.KeyValue
+		})
+		return s.of(s.room[:0])
+	case n <= 16:
+		s := new(struct {
+			Span
+			room [16]attribute.KeyValue
+		})
+		return s.of(s.room[:0])
+	}
+	s := new(struct {
+		Span
+		room [36]attribute.KeyValue
+	})
+	return s.of(s.room[:0])
+}
+
+func (s *Span) of(room []attribute.KeyValue) *Span {
+	s.attrs = room
+	return s
+}
+
+var _ sdktrace.ReadWriteSpan = (*Span)(nil)
+
+// lock locks s, and tells whether it records; when it does not, s is not locked.
+func (s *Span) lock() bool {
+	s.mu.Lock()
+	if s.over {
+		s.mu.Unlock()
+		return false
+	}
+	return true
+}
+
+// rest returns the SDK's span of s, which is locked.
+func (s *Span) rest() sdktrace.ReadWriteSpan {
+	if s.uncommon == nil {
+		s.uncommon = s.source.uncommon()
+	}
+	return s.uncommon
+}
+
+// IsRecording tells whether s has not ended.
+func (s *Span) IsRecording() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.over
+}
+
+// SpanContext returns the ids of s.
+func (s *Span) SpanContext() trace.SpanContext { return s.sc }
+
+// TracerProvider returns Config.Provider.
+func (s *Span) TracerProvider() trace.TracerProvider { return s.source.Provider }
+
+// SetName renames s.
+func (s *Span) SetName(name string) {
+	if !s.lock() {
+		return
+	}
+	defer s.mu.Unlock()
+	s.name = name
+}
+
+// SetStatus sets the status unless a higher one is set: Ok stands above Error, Error above
+// Unset. Only an Error has a description.
+func (s *Span) SetStatus(code codes.Code, description string) {
+	if !s.lock() {
+		return
+	}
+	defer s.mu.Unlock()
+	if s.status.Code > code {
+		return
+	}
+	s.status = sdktrace.Status{Code: code}
+	if code == codes.Error {
+		s.status.Description = description
+	}
+}
+
+// SetAttributes sets attributes; the last value of a key counts. It keeps nothing of kvs.
+func (s *Span) SetAttributes(kvs ...attribute.KeyValue) {
+	if len(kvs) == 0 || !s.lock() {
+		return
+	}
+	defer s.mu.Unlock()
+	if !s.moved && (len(s.attrs)+len(kvs) > s.source.count || !plain(kvs)) {
+		s.moved = true
+		s.rest().SetAttributes(s.attrs...)
+		s.attrs = nil
+	}
+	if s.moved {
+		s.uncommon.SetAttributes(kvs...)
+		return
+	}
+	n := len(s.attrs)
+	s.attrs = append(s.attrs, kvs...)
+	s.look(n)
+}
+
+// Room returns the empty end of the list that s has room for, between Prepare and Start.
+// Whoever fills it gives it to Fill.
+func (s *Span) Room() []attribute.KeyValue { return s.attrs[len(s.attrs):] }
+
+// Fill is SetAttributes of kvs, which may be what Room returned.
+func (s *Span) Fill(kvs []attribute.KeyValue) {
+	n := len(s.attrs)
+	if s.over || s.moved || len(kvs) == 0 || n == cap(s.attrs) || &kvs[0] != &s.attrs[:n+1][n] ||
+		n+len(kvs) > s.source.count || !plain(kvs) {
+		s.SetAttributes(kvs...)
+		return
+	}
+	s.attrs = s.attrs[:n+len(kvs)]
+	s.look(n)
+}
+
+// look looks for keys of attrs from n on that were there before. s is locked.
+func (s *Span) look(n int) {
+	for i := n; i < len(s.attrs); i++ {
+		k := s.attrs[i].Key
+		bit := hash(k)
+		if s.keys&bit != 0 && !s.twice {
+			s.twice = slices.ContainsFunc(s.attrs[:i], func(e attribute.KeyValue) bool { return e.Key == k })
+		}
+		s.keys |= bit
+	}
+}
+
+// plain tells whether kvs are valid and of values that the SDK takes as they are.
+func plain(kvs []attribute.KeyValue) bool {
+	for i := range kvs {
+		if t := kvs[i].Value.Type(); kvs[i].Key == "" || t == attribute.INVALID || t > attribute.STRINGSLICE {
+			return false
+		}
+	}
+	return true
+}
+
+// hash returns one bit for a key. Keys of one name space differ in length and at the end.
+func hash(k attribute.Key) uint64 {
+	n := len(k)
+	return 1 << ((uint(n)*5 + uint(k[n-1])*3 + uint(k[n/2])) & 63)
+}
+
+// unique lets each key stand where it stood first, with its last value. s is locked.
+func (s *Span) unique() {
+	if !s.twice {
+		return
+	}
+	list := make([]attribute.KeyValue, 0, len(s.attrs)) // who read the old one keeps it
+	for _, kv := range s.attrs {
+		if i := slices.IndexFunc(list, func(e attribute.KeyValue) bool { return e.Key == kv.Key }); i >= 0 {
+			list[i] = kv
+		} else {
+			list = append(list, kv)
+		}
+	}
+	s.attrs, s.twice = list, false
+}
+
+// AddEvent adds an event.
+func (s *Span) AddEvent(name string, opts ...trace.EventOption) {
+	if !s.lock() {
+		return
+	}
+	defer s.mu.Unlock()
+	s.rest().AddEvent(name, opts...)
+}
+
+// RecordError adds the event of an error; nil is none.
+func (s *Span) RecordError(err error, opts ...trace.EventOption) {
+	if err == nil || !s.lock() {
+		return
+	}
+	defer s.mu.Unlock()
+	s.rest().RecordError(err, opts...)
+}
+
+// AddLink adds a link.
+func (s *Span) AddLink(l trace.Link) {
+	if !s.lock() {
+		return
+	}
+	defer s.mu.Unlock()
+	s.rest().AddLink(l)
+}
+
+// End ends s and tells the processors. Only the first call does anything. Called while
+// panicking, by defer, it records the panic and lets it go on.
+func (s *Span) End(opts ...trace.SpanEndOption) {
+	end := s.start.Add(time.Since(s.start)) // by the monotonic clock
+	if !s.lock() {
+		return
+	}
+	if len(opts) > 0 {
+		cfg := trace.NewSpanEndConfig(opts...)
+		if t := cfg.Timestamp(); !t.IsZero() {
+			end = t
+		}
+	}
+	if v := recover(); v != nil {
+		defer panic(v)
+		s.panicked(v)
+	}
+	s.over, s.end = true, end
+	s.unique()
+	task := s.task
+	s.mu.Unlock()
+	if task != nil {
+		task.End()
+	}
+	for _, p := range *s.source.processors.Load() {
+		p.OnEnd(s)
+	}
+}
+
+// panicked adds the event of a panic. s is locked.
+func (s *Span) panicked(v any) {
+	s.rest().AddEvent(semconv.ExceptionEvent, trace.WithAttributes(
+		semconv.ExceptionType.String(typeName(v)), semconv.ExceptionMessage.String(fmt.Sprint(v))))
+}
+
+// typeName is exception.type, as the SDK has it.
+func typeName(v any) string {
+	t := reflect.TypeOf(v)
+	if t.PkgPath() == "" && t.Name() == "" {
+		return t.String()
+	}
+	return t.PkgPath() + "." + t.Name()
+}
+
+// Name returns the name of s.
+func (s *Span) Name() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.name
+}
+
+// Parent returns the ids of the span above s.
+func (s *Span) Parent() trace.SpanContext { return s.parent }
+
+// SpanKind returns the kind of s.
+func (s *Span) SpanKind() trace.SpanKind { return s.kind }
+
+// StartTime returns when s began.
+func (s *Span) StartTime() time.Time { return s.start }
+
+// EndTime returns when s ended; zero until then.
+func (s *Span) EndTime() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.end
+}
+
+// Attributes returns the attributes of s, each key once. Nobody may change them.
+func (s *Span) Attributes() []attribute.KeyValue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.moved {
+		return s.uncommon.Attributes()
+	}
+	s.unique()
+	return s.attrs[:len(s.attrs):len(s.attrs)]
+}
+
+// Links returns the links of s.
+func (s *Span) Links() []sdktrace.Link {
+	if u := s.other(); u != nil {
+		return u.Links()
+	}
+	return nil
+}
+
+// Events returns the events of s.
+func (s *Span) Events() []sdktrace.Event {
+	if u := s.other(); u != nil {
+		return u.Events()
+	}
+	return nil
+}
+
+// DroppedAttributes returns how many attributes were over the limit.
+func (s *Span) DroppedAttributes() int {
+	if u := s.other(); u != nil {
+		return u.DroppedAttributes()
+	}
+	return 0
+}
+
+// DroppedLinks returns how many links were over the limit.
+func (s *Span) DroppedLinks() int {
+	if u := s.other(); u != nil {
+		return u.DroppedLinks()
+	}
+	return 0
+}
+
+// DroppedEvents returns how many events were over the limit.
+func (s *Span) DroppedEvents() int {
+	if u := s.other(); u != nil {
+		return u.DroppedEvents()
+	}
+	return 0
+}
+
+// other returns the SDK's span of s; nil: there is none.
+func (s *Span) other() sdktrace.ReadWriteSpan {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.uncommon
+}
+
+// Status returns the status of s.
+func (s *Span) Status() sdktrace.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+// InstrumentationScope returns Config.Scope.
+func (s *Span) InstrumentationScope() instrumentation.Scope { return s.source.Scope }
+
+// InstrumentationLibrary returns Config.Scope.
+func (s *Span) InstrumentationLibrary() instrumentation.Library { //nolint:staticcheck // the SDK's interface has it
+	return s.source.Scope
+}
+
+// Resource returns Config.Resource.
+func (s *Span) Resource() *resource.Resource { return s.source.Resource }
+
+// ChildSpanCount returns 0: the SDK does not tell a span of its children.
+func (s *Span) ChildSpanCount() int { return 0 }
