@@ -418,11 +418,11 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall) context.Context {
 	if t.spans != nil {
 		sp := callspan.New(t.usual(in))
 		t.spans.Prepare(ctx, sp, c.name, c.kind, in.Links)
-		c.span = sp
 		a := attrs{list: sp.Room()}
 		t.arrival(&a, in, c)
 		sp.Fill(c.edited(&a))
 		ctx = sp.Start(ctx, &c.node)
+		c.span = sp
 	} else if a := t.attrs(); !t.ours {
 		// The caller's sampler may want them.
 		t.arrival(a, in, c)
