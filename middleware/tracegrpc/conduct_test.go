@@ -182,56 +182,6 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMetadataCapture: chosen metadata become attributes, on both sides.
-func TestMetadataCapture(t *testing.T) {
-	cfg := middleware.Config{RequestHeaders: []string{"X-Tenant", "x-trace-bin"}, ResponseHeaders: []string{"x-answer", "x-late"}}
-	answer := func(ctx context.Context, ss grpc.ServerStream) {
-		md, late := metadata.Pairs("x-answer", "a", "x-answer", "b"), metadata.Pairs("x-late", "c")
-		if ss != nil {
-			ss.SetHeader(md)
-			ss.SetTrailer(late)
-			return
-		}
-		grpc.SetHeader(ctx, md)
-		grpc.SetTrailer(ctx, late)
-	}
-	client, spans, _ := setup(t, cfg, &service{
-		empty: func(ctx context.Context) error { answer(ctx, nil); return nil },
-		output: func(ss grpc.ServerStreamingServer[pb.StreamingOutputCallResponse]) error {
-			answer(ss.Context(), ss)
-			return nil
-		},
-	})
-	ctx := metadata.AppendToOutgoingContext(within(t), "x-tenant", "7", "x-trace-bin", "\x00\xff", "x-secret", "s")
-	request := map[string]string{
-		"rpc.request.metadata.x-tenant":    `["7"]`,
-		"rpc.request.metadata.x-trace-bin": `["AP8="]`,
-		"rpc.request.metadata.x-secret":    "-",
-	}
-	response := map[string]string{"rpc.response.metadata.x-answer": `["a","b"]`, "rpc.response.metadata.x-late": `["c"]`}
-	none := map[string]string{"rpc.response.metadata.x-answer": "-"}
-
-	if _, err := client.EmptyCall(ctx, &pb.Empty{}); err != nil {
-		t.Fatal(err)
-	}
-	c, s := sides(t, spans)
-	wantAttrs(t, c, request)
-	wantAttrs(t, s, request)
-	wantAttrs(t, c, response)
-	wantAttrs(t, s, none) // what a unary handler sets does not pass the interceptor
-
-	spans.Reset()
-	out, err := client.StreamingOutputCall(ctx, &pb.StreamingOutputCallRequest{})
-	for err == nil {
-		_, err = out.Recv()
-	}
-	c, s = sides(t, spans)
-	for _, side := range []map[string]string{request, response} {
-		wantAttrs(t, c, side)
-		wantAttrs(t, s, side)
-	}
-}
-
 // TestEdge: a stranger's trace is linked and not continued, and its id is replaced; a
 // friend's goes on.
 func TestEdge(t *testing.T) {

@@ -38,8 +38,7 @@
 //
 // Interceptors see calls, not attempts: a call that gRPC retries by itself is one
 // span of the client, with a span of the server for each attempt. They do not see
-// messages that cannot be decoded or are too large, nor a path that is no method, nor
-// on the server what a unary handler sets as metadata of its response.
+// messages that cannot be decoded or are too large, nor a path that is no method.
 // A method that nobody registered has a span named "grpc" with rpc.method "_OTHER",
 // so that no stranger adds names; that takes [ServerOptions], since interceptors
 // alone are not asked.

@@ -1,13 +1,9 @@
 package tracegrpc
 
 import (
-	"maps"
 	"strconv"
-	"sync"
 
-	otelprop "go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/meshtrace/meshtrace/internal/failure"
@@ -48,26 +44,6 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.message }
 func (e *statusError) Unwrap() error { return e.err }
-
-// response is the metadata of a response.
-type response struct {
-	mu              sync.Mutex // of a server's handler, which may use several goroutines
-	header, trailer metadata.MD
-}
-
-// carrier returns both as one, with the header's values where both have a key; nil
-// where r is.
-func (r *response) carrier() otelprop.TextMapCarrier {
-	if r == nil {
-		return nil
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	both := make(incoming, len(r.header)+len(r.trailer))
-	maps.Copy(both, r.trailer)
-	maps.Copy(both, r.header)
-	return both
-}
 
 // ended is the outcome of a call whose handler did not return: v is what it panicked
 // with, nil for runtime.Goexit. No status was sent, so there is none.

@@ -28,6 +28,10 @@ func newServer(t *middleware.Tracing) *server { return &server{tracing: need(t)}
 
 func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	ctx, call := s.start(ctx, info.FullMethod, s.method(info.FullMethod))
+	var answer *response
+	if s.tracing.CapturesResponses() {
+		ctx, answer = s.capture(ctx, call)
+	}
 	returned := false
 	defer func() {
 		if !returned {
@@ -36,7 +40,7 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	}()
 	resp, err = handler(ctx, req)
 	returned = true
-	end(call, err)
+	end(call, err, answer)
 	return resp, err
 }
 
@@ -44,7 +48,11 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 // its stack, and the handler stands on what is kept here.
 //
 //go:noinline
-func end(call *middleware.Call, err error) { call.End(outcome(err)) }
+func end(call *middleware.Call, err error, answer *response) {
+	o := outcome(err)
+	o.Response = answer.carrier()
+	call.End(o)
+}
 
 func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	m := unregistered
@@ -53,8 +61,8 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	}
 	ctx, call := s.start(ss.Context(), info.FullMethod, m)
 	stream := &serverStream{ServerStream: ss, ctx: ctx}
-	if s.tracing.CapturesResponses() && call.Span().IsRecording() {
-		stream.answer = new(response)
+	if s.tracing.CapturesResponses() {
+		stream.ctx, stream.answer = s.capture(ctx, call)
 	}
 	returned := false
 	defer func() {
@@ -69,9 +77,7 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	if srv == nil {
 		describeUnregistered(call, info.FullMethod, err)
 	}
-	o := outcome(err)
-	o.Response = stream.answer.carrier()
-	call.End(o)
+	end(call, err, stream.answer)
 	return err
 }
 
@@ -202,31 +208,24 @@ type serverStream struct {
 	grpc.ServerStream
 	ctx            context.Context
 	sent, received atomic.Int64
-	answer         *response // what the handler set through the stream; nil: nobody asks
+	answer         *response // what the handler sets; nil: nobody asks
 }
 
 func (s *serverStream) SetHeader(md metadata.MD) error {
-	s.answered(md)
-	return s.ServerStream.SetHeader(md)
+	err := s.ServerStream.SetHeader(md)
+	s.answer.setHeader(md, err)
+	return err
 }
 
 func (s *serverStream) SendHeader(md metadata.MD) error {
-	s.answered(md)
-	return s.ServerStream.SendHeader(md)
+	err := s.ServerStream.SendHeader(md)
+	s.answer.setHeader(md, err)
+	return err
 }
 
 func (s *serverStream) SetTrailer(md metadata.MD) {
-	s.answered(md)
 	s.ServerStream.SetTrailer(md)
-}
-
-func (s *serverStream) answered(md metadata.MD) {
-	if s.answer == nil {
-		return
-	}
-	s.answer.mu.Lock()
-	defer s.answer.mu.Unlock()
-	s.answer.header = metadata.Join(s.answer.header, md)
+	s.answer.setTrailer(md, nil)
 }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
