@@ -31,6 +31,17 @@ func (t *Tracing) attrs() *attrs {
 
 func (a *attrs) add(kv ...attribute.KeyValue) { a.list = append(a.list, kv...) }
 
+// str adds one attribute in its place in the list, where add makes a copy. It is not
+// inlined: a dozen of them would fill the stack of the request.
+//
+//go:noinline
+func (a *attrs) str(k attribute.Key, v string) { a.list = append(a.list, k.String(v)) }
+
+// num is str for a number.
+//
+//go:noinline
+func (a *attrs) num(k attribute.Key, v int64) { a.list = append(a.list, k.Int64(v)) }
+
 // put gives the list back; a must not be used afterwards.
 func (a *attrs) put() {
 	if !a.pooled || cap(a.list) > 4*attrsCap {

@@ -253,15 +253,9 @@ func (t *Tracing) receive(ctx context.Context, in *Incoming, c *serverCall) (arr
 	} else if t.edge == nil && in.Peer.IsValid() {
 		t.noteStranger(in.Peer, &src)
 	}
-	parent := ext.SpanContext
-	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() && (!sc.IsRemote() || !parent.IsValid()) {
-		// Another instrumentation in this process started a span or read the
-		// headers before: ours goes below it, and what it knew nothing of is a link.
-		if parent.IsValid() && parent.TraceID() != sc.TraceID() && !ext.Other.IsValid() {
-			ext.Other = parent
-			t.disagreed.Add(1)
-		}
-		parent = sc
+	c.ids = ext.SpanContext
+	if around := trace.SpanFromContext(ctx); around != nothing {
+		t.goBelow(c, around.SpanContext(), &ext)
 	}
 
 	s := &c.State
@@ -289,18 +283,43 @@ func (t *Tracing) receive(ctx context.Context, in *Incoming, c *serverCall) (arr
 			in.Name = t.defaultName(&c.gateway.request)
 		}
 	}
-	if t.shares(ext.Format) && c.kind == trace.SpanKindServer && parent.IsRemote() && parent.SpanID() == ext.SpanContext.SpanID() {
-		s.SpanID = parent.SpanID()
+	if t.zipkin != nil && t.shares(ext.Format) && c.kind == trace.SpanKindServer && c.ids.IsRemote() && c.ids.SpanID() == ext.SpanContext.SpanID() {
+		s.SpanID = c.ids.SpanID()
 	}
 	if ext.Baggage.Len() > 0 {
 		// Below the request's node, so that the state needs no second context.
 		s.Context = baggage.ContextWithBaggage(ctx, ext.Baggage)
 	}
-	c.ids = parent
 	if ext.Other.IsValid() {
-		in.Links = append(in.Links[:len(in.Links):len(in.Links)], trace.Link{SpanContext: ext.Other})
+		in.link(ext.Other)
 	}
 	return ids.Request
+}
+
+// nothing is the span of a context that has none.
+var nothing = trace.SpanFromContext(context.Background())
+
+// goBelow puts the request below a span that another instrumentation of this process
+// started, or found in the headers before: what that knew nothing of is a link.
+//
+//go:noinline
+func (t *Tracing) goBelow(c *serverCall, sc trace.SpanContext, ext *propagation.Extraction) {
+	parent := &ext.SpanContext
+	if !sc.IsValid() || sc.IsRemote() && parent.IsValid() {
+		return
+	}
+	if parent.IsValid() && parent.TraceID() != sc.TraceID() && !ext.Other.IsValid() {
+		ext.Other = *parent
+		t.disagreed.Add(1)
+	}
+	c.ids = sc
+}
+
+// link adds a link to the span that is to be.
+//
+//go:noinline
+func (in *Incoming) link(sc trace.SpanContext) {
+	in.Links = append(in.Links[:len(in.Links):len(in.Links)], trace.Link{SpanContext: sc})
 }
 
 // admit decides about the request and what that makes of its id.
@@ -444,12 +463,12 @@ func (t *Tracing) arrival(attrs *attrs, in *Incoming, c *serverCall) {
 	s := &c.State
 	attrs.add(in.Attributes...)
 	if s.RequestID != "" || c.emptyID {
-		attrs.add(semconv.EnvoyRequestID.String(s.RequestID))
+		attrs.str(semconv.EnvoyRequestID, s.RequestID)
 	}
 	if s.HasClientTraceID {
-		attrs.add(semconv.EnvoyClientTraceID.String(s.ClientTraceID))
+		attrs.str(semconv.EnvoyClientTraceID, s.ClientTraceID)
 	}
-	attrs.add(semconv.SamplingReason.String(c.decision.Why.String()))
+	attrs.str(semconv.SamplingReason, c.decision.Why.String())
 	if in.arrived != nil {
 		c.describe(attrs, in.arrived) // with the others: the SDK's list grows once
 	}
@@ -683,28 +702,28 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 			c.name = c.tracing.httpName(c.method, route)
 			c.span.SetName(c.name)
 		}
-		attrs.add(semconv.HTTPRoute.String(route))
+		attrs.str(semconv.HTTPRoute, route)
 	}
 	if o.Response != nil && len(c.tracing.responseHeaders) > 0 {
 		c.captureAnswer(attrs, o.Response)
 	}
 	if c.version != 0 {
-		attrs.add(semconv.NetworkProtocolVersion.String(protocolVersion(int(c.version>>4), int(c.version&0xf))))
+		attrs.str(semconv.NetworkProtocolVersion, protocolVersion(int(c.version>>4), int(c.version&0xf)))
 	}
 	if o.HTTPStatus != 0 {
-		attrs.add(semconv.HTTPResponseStatusCode.Int(o.HTTPStatus))
+		attrs.num(semconv.HTTPResponseStatusCode, int64(o.HTTPStatus))
 	}
 	if o.RequestBytes > 0 {
-		attrs.add(semconv.HTTPRequestBodySize.Int64(o.RequestBytes))
+		attrs.num(semconv.HTTPRequestBodySize, o.RequestBytes)
 	}
 	if o.ResponseBytes > 0 {
-		attrs.add(semconv.HTTPResponseBodySize.Int64(o.ResponseBytes))
+		attrs.num(semconv.HTTPResponseBodySize, o.ResponseBytes)
 	}
 	if o.GRPCStatus != "" {
-		attrs.add(semconv.RPCResponseStatusCode.String(span.GRPCCode(grpcCode(o.GRPCStatus))))
+		attrs.str(semconv.RPCResponseStatusCode, span.GRPCCode(grpcCode(o.GRPCStatus)))
 	}
 	if status.ErrorType != "" {
-		attrs.add(semconv.ErrorType.String(status.ErrorType))
+		attrs.str(semconv.ErrorType, status.ErrorType)
 	}
 	if c.tracing.role == Gateway {
 		c.endGateway(attrs, o, &status)
@@ -724,16 +743,16 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 // envoy adds what a service is told in Envoy's words.
 func (a *attrs) envoy(o *Outcome) {
 	if len(o.Flags) > 0 {
-		a.add(semconv.EnvoyResponseFlags.String(strings.Join(o.Flags, ","))) // T-7
+		a.str(semconv.EnvoyResponseFlags, strings.Join(o.Flags, ",")) // T-7
 	}
 	if o.Upstream.Cluster != "" {
-		a.add(semconv.EnvoyUpstreamCluster.String(o.Upstream.Cluster))
+		a.str(semconv.EnvoyUpstreamCluster, o.Upstream.Cluster)
 	}
 	if o.Upstream.Address != "" {
-		a.add(semconv.EnvoyUpstreamAddress.String(o.Upstream.Address))
+		a.str(semconv.EnvoyUpstreamAddress, o.Upstream.Address)
 	}
 	if n := o.Upstream.Attempt; n > 1 {
-		a.add(semconv.EnvoyRetryCount.String(strconv.Itoa(n - 1)))
+		a.str(semconv.EnvoyRetryCount, strconv.Itoa(n - 1))
 	}
 }
 

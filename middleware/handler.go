@@ -244,25 +244,25 @@ func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
 func (c *serverCall) describe(a *attrs, r *http.Request) {
 	scheme, asked := c.target(r)
 	method, original := c.tracing.methodOf(r.Method)
-	a.add(semconv.HTTPRequestMethod.String(method))
+	a.str(semconv.HTTPRequestMethod, method)
 	if original != "" {
-		a.add(semconv.HTTPRequestMethodOriginal.String(original))
+		a.str(semconv.HTTPRequestMethodOriginal, original)
 	}
-	a.add(semconv.URLScheme.String(scheme))
+	a.str(semconv.URLScheme, scheme)
 	if r.Method != http.MethodConnect {
-		a.add(semconv.URLPath.String(semconv.Cut(r.URL.Path, maxPath)))
+		a.str(semconv.URLPath, semconv.Cut(r.URL.Path, maxPath))
 	}
 	if r.URL.RawQuery != "" {
-		a.add(semconv.URLQuery.String(c.tracing.secrets.redact(semconv.Cut(r.URL.RawQuery, maxPath))))
+		a.str(semconv.URLQuery, c.tracing.secrets.redact(semconv.Cut(r.URL.RawQuery, maxPath)))
 	}
 	if host, port := splitHost(asked); host != "" {
-		a.add(semconv.ServerAddress.String(host))
+		a.str(semconv.ServerAddress, host)
 		if port != 0 {
-			a.add(semconv.ServerPort.Int(port))
+			a.num(semconv.ServerPort, int64(port))
 		}
 	}
 	if r.ProtoMajor > 0 {
-		a.add(semconv.NetworkProtocolVersion.String(protocolVersion(r.ProtoMajor, r.ProtoMinor)))
+		a.str(semconv.NetworkProtocolVersion, protocolVersion(r.ProtoMajor, r.ProtoMinor))
 	}
 	if p := c.State.Peer; p.IsValid() {
 		addr := p.String()
@@ -272,11 +272,11 @@ func (c *serverCall) describe(a *attrs, r *http.Request) {
 		}
 		a.add(semconv.ClientAddress.String(client), semconv.NetworkPeerAddress.String(addr))
 		if port := portOf(r.RemoteAddr); port != 0 {
-			a.add(semconv.NetworkPeerPort.Int(port))
+			a.num(semconv.NetworkPeerPort, int64(port))
 		}
 	}
 	if ua := r.UserAgent(); ua != "" {
-		a.add(semconv.UserAgentOriginal.String(semconv.Cut(ua, maxAgent)))
+		a.str(semconv.UserAgentOriginal, semconv.Cut(ua, maxAgent))
 	}
 }
 

@@ -151,18 +151,18 @@ func callerError(ctx context.Context, err error) error {
 func (c *Call) describe(req *http.Request) {
 	a := c.tracing.attrs()
 	method, original := c.tracing.methodOf(req.Method)
-	a.add(semconv.HTTPRequestMethod.String(method))
+	a.str(semconv.HTTPRequestMethod, method)
 	if original != "" {
-		a.add(semconv.HTTPRequestMethodOriginal.String(original))
+		a.str(semconv.HTTPRequestMethodOriginal, original)
 	}
-	a.add(semconv.URLFull.String(c.tracing.secrets.url(req.URL)))
+	a.str(semconv.URLFull, c.tracing.secrets.url(req.URL))
 	to := clientServer(req)
-	a.add(semconv.ServerAddress.String(to.address))
+	a.str(semconv.ServerAddress, to.address)
 	if to.port != 0 {
-		a.add(semconv.ServerPort.Int(to.port))
+		a.num(semconv.ServerPort, int64(to.port))
 	}
 	if n, before := resends(req, c.span.SpanContext()); n > 0 {
-		a.add(semconv.HTTPRequestResendCount.Int(n))
+		a.num(semconv.HTTPRequestResendCount, int64(n))
 		if before.IsValid() && before.TraceID() != c.span.SpanContext().TraceID() {
 			c.span.AddLink(trace.Link{SpanContext: before}) // nothing else joins roots
 		}
