@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
@@ -346,7 +347,7 @@ func (t *Tracing) admit(in *Incoming, c *serverCall, arrived string) {
 // it was before its digit is written.
 func (t *Tracing) decide(in *Incoming, c *serverCall, arrived string) requestid.ID {
 	id, change := t.policy.Next(arrived, c.origin.edge)
-	t.ids[change].Add(1)
+	t.ids.Add(int(change), unsafe.Pointer(c.served))
 	if t.disabled {
 		c.counted = true
 		return id // D-1: no decision, so no digit
@@ -752,18 +753,18 @@ func (a *attrs) envoy(o *Outcome) {
 		a.str(semconv.EnvoyUpstreamAddress, o.Upstream.Address)
 	}
 	if n := o.Upstream.Attempt; n > 1 {
-		a.str(semconv.EnvoyRetryCount, strconv.Itoa(n - 1))
+		a.str(semconv.EnvoyRetryCount, strconv.Itoa(n-1))
 	}
 }
 
 // status maps the outcome to the span's status.
 func (c *Call) status(o *Outcome) (status span.Status) {
-	m := c.tracing.status
-	of := func(err error) span.Status { return m.HTTP(c.kind, o.HTTPStatus, err) }
+	m := &c.tracing.status
 	if o.GRPCStatus != "" { // S-2: gRPC's word is the last
-		of = func(err error) span.Status { return m.GRPC(c.kind, grpcCode(o.GRPCStatus), err) }
+		status = m.GRPC(c.kind, grpcCode(o.GRPCStatus), o.Err)
+	} else {
+		status = m.HTTP(c.kind, o.HTTPStatus, o.Err)
 	}
-	status = of(o.Err)
 	if !c.server || status.Code == codes.Error {
 		return status
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	otelprop "go.opentelemetry.io/otel/propagation"
 
@@ -265,12 +266,13 @@ func (c *serverCall) describe(a *attrs, r *http.Request) {
 		a.str(semconv.NetworkProtocolVersion, protocolVersion(r.ProtoMajor, r.ProtoMinor))
 	}
 	if p := c.State.Peer; p.IsValid() {
-		addr := p.String()
+		addr := peerText(p, r.RemoteAddr)
 		client := addr
 		if c.client != p {
 			client = c.client.String()
 		}
-		a.add(semconv.ClientAddress.String(client), semconv.NetworkPeerAddress.String(addr))
+		a.str(semconv.ClientAddress, client)
+		a.str(semconv.NetworkPeerAddress, addr)
 		if port := portOf(r.RemoteAddr); port != 0 {
 			a.num(semconv.NetworkPeerPort, int64(port))
 		}
@@ -278,6 +280,14 @@ func (c *serverCall) describe(a *attrs, r *http.Request) {
 	if ua := r.UserAgent(); ua != "" {
 		a.str(semconv.UserAgentOriginal, semconv.Cut(ua, maxAgent))
 	}
+}
+
+// peerText is p.String() for the peer of a RemoteAddr, which has it already if it is IPv4.
+func peerText(p netip.Addr, remote string) string {
+	if i := strings.LastIndexByte(remote, ':'); i > 0 && remote[0] != '[' && p.Is4() {
+		return remote[:i]
+	}
+	return p.String()
 }
 
 // peer returns the address of a RemoteAddr "ip:port"; invalid for another form,

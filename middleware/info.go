@@ -14,7 +14,7 @@ func (t *Tracing) debugInfo() debugInfo {
 		Settings:   slices.Clone(t.settings),
 		Notes:      slices.Clone(t.notes),
 		Sampling:   t.sampler.Counts(),
-		RequestIDs: make(map[string]uint64, len(t.ids)),
+		RequestIDs: make(map[string]uint64, requestid.Cleared+1),
 	}
 	if t.stranger.Load() {
 		info.Notes = append(info.Notes, strangerNote)
@@ -28,8 +28,8 @@ func (t *Tracing) debugInfo() debugInfo {
 		}
 		info.Exporters = append(info.Exporters, debugExporter{Name: name, Stats: e.Stats()})
 	}
-	for i := range t.ids {
-		info.RequestIDs[requestid.Change(i).String()] = t.ids[i].Load()
+	for i := range requestid.Cleared + 1 {
+		info.RequestIDs[i.String()] = t.ids.Load(int(i))
 	}
 	info.Running, info.Underway = t.running.Oldest(debugRunning)
 	return info

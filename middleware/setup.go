@@ -30,6 +30,7 @@ import (
 	"github.com/meshtrace/meshtrace/internal/envsampler"
 	"github.com/meshtrace/meshtrace/internal/otelenv"
 	"github.com/meshtrace/meshtrace/internal/semconv"
+	"github.com/meshtrace/meshtrace/internal/tally"
 	"github.com/meshtrace/meshtrace/internal/tracestore"
 	"github.com/meshtrace/meshtrace/propagation"
 	"github.com/meshtrace/meshtrace/requestid"
@@ -110,10 +111,10 @@ type Tracing struct {
 
 	stranger atomic.Bool // one came though there is no edge
 
-	_         [64]byte         // what each request writes stands apart from what each one reads
-	ids       [4]atomic.Uint64 // requests by requestid.Change
-	refused   atomic.Uint64    // requests with a trace header or baggage that was refused
-	disagreed atomic.Uint64    // requests whose trace headers name two traces
+	ids       *tally.Tally  // requests by requestid.Change
+	_         [64]byte      // what many requests write stands apart from what each one reads
+	refused   atomic.Uint64 // requests with a trace header or baggage that was refused
+	disagreed atomic.Uint64 // requests whose trace headers name two traces
 	_         [64]byte
 
 	contained [callbacks]contained
@@ -165,6 +166,8 @@ func Setup(ctx context.Context, cfg Config) (*Tracing, error) {
 		route:  cfg.Route,
 		sendTo: cfg.SendTo,
 		logger: cfg.Logger,
+
+		ids: tally.New(int(requestid.Cleared) + 1),
 	}
 	switch {
 	case t.pathTag == 0:
@@ -580,8 +583,8 @@ func (t *Tracing) Sampler() *sampler.Sampler { return t.sampler }
 // a link. The numbers are each exact, but not of one instant.
 func (t *Tracing) HeaderCounts() map[string]uint64 {
 	m := map[string]uint64{"context_refused": t.refused.Load(), "context_disagreed": t.disagreed.Load()}
-	for i := range t.ids {
-		m["request_id_"+requestid.Change(i).String()] = t.ids[i].Load()
+	for i := range requestid.Cleared + 1 {
+		m["request_id_"+i.String()] = t.ids.Load(int(i))
 	}
 	return m
 }

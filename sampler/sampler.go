@@ -10,12 +10,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshtrace/meshtrace/internal/semconv"
+	"github.com/meshtrace/meshtrace/internal/tally"
 	"github.com/meshtrace/meshtrace/propagation"
 	"github.com/meshtrace/meshtrace/requestid"
 )
@@ -31,10 +33,8 @@ type Sampler struct {
 	forced     limiter   // of strangers
 	ruleLimit  []limiter // one a rule
 	over       atomic.Pointer[Shares]
+	counts     *tally.Tally               // by Why and Reason
 	attributes [whys][]attribute.KeyValue // built once, so that a reason costs nothing
-
-	_      [64]byte // what each request writes stands apart from what each one reads
-	counts [whys][reasons]atomic.Uint64
 }
 
 var _ sdktrace.Sampler = (*Sampler)(nil)
@@ -47,7 +47,7 @@ func New(cfg Config) (*Sampler, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	s := &Sampler{cfg: cfg, start: time.Now(), ruleLimit: make([]limiter, len(cfg.Rules))}
+	s := &Sampler{cfg: cfg, start: time.Now(), ruleLimit: make([]limiter, len(cfg.Rules)), counts: tally.New(int(whys) * int(reasons))}
 	s.cfg.Rules = slices.Clone(cfg.Rules)
 	s.limit.set(cfg.PerSecond)
 	if !math.IsInf(cfg.ForcedPerSecond, 1) {
@@ -92,8 +92,11 @@ func (s *Sampler) Count(d Decision) {
 	if d.Why == HealthCheck {
 		d.Reason = requestid.NotTraceable // D-27: and as health_check
 	}
-	s.counts[d.Why][d.Reason].Add(1)
+	s.counts.Add(counter(d.Why, d.Reason), unsafe.Pointer(&d))
 }
+
+// counter is where counts has a decision.
+func counter(w Why, r requestid.Reason) int { return int(w)*int(reasons) + int(r) }
 
 // decide asks Base by p, or makes one of r.
 func (s *Sampler) decide(r *Request, p *sdktrace.SamplingParameters) Verdict {
@@ -284,7 +287,7 @@ func (s *Sampler) Counts() map[string]uint64 {
 	for w := range whys {
 		var n uint64
 		for r := range reasons {
-			c := s.counts[w][r].Load()
+			c := s.counts.Load(counter(w, r))
 			n += c
 			byReason[r] += c
 		}

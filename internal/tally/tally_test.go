@@ -1,0 +1,74 @@
+package tally
+
+import (
+	"sync"
+	"testing"
+	"unsafe"
+)
+
+func TestTally(t *testing.T) {
+	const counters, goroutines, each = 11, 8, 2000
+	n := New(counters)
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for i := range each {
+				for c := range counters {
+					for range c {
+						n.Add(c, unsafe.Pointer(new([416]byte)))
+					}
+				}
+				if i%500 == 0 {
+					n.Load(counters - 1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for c := range counters {
+		if got, want := n.Load(c), uint64(c*goroutines*each); got != want {
+			t.Errorf("counter %d = %d, want %d", c, got, want)
+		}
+	}
+}
+
+// Two rows share no cache line, wherever the array begins.
+func TestRowsApart(t *testing.T) {
+	for counters := 1; counters < 40; counters++ {
+		n := New(counters)
+		if apart := n.stride - counters + 1; apart <= line {
+			t.Errorf("%d counters: rows are %d cells apart, want more than %d", counters, apart, line)
+		}
+	}
+}
+
+// Pages that follow each other, as allocations do, use all rows.
+func TestSpread(t *testing.T) {
+	n := New(1)
+	for page := range 4096 {
+		n.Add(0, unsafe.Add(unsafe.Pointer(nil), page<<13)) //nolint:govet // never followed
+	}
+	for i := 0; i < len(n.cells); i += n.stride {
+		if got, even := n.cells[i].Load(), uint64(4096*n.stride/len(n.cells)); got < even/2 || got > 2*even {
+			t.Errorf("row %d has %d of 4096 pages, want about %d", i/n.stride, got, even)
+		}
+	}
+}
+
+func TestAllocs(t *testing.T) {
+	n := New(3)
+	var x int
+	if got := testing.AllocsPerRun(100, func() { n.Add(1, unsafe.Pointer(&x)); n.Load(1) }); got != 0 {
+		t.Errorf("%v allocations, want 0", got)
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	n := New(8)
+	b.RunParallel(func(pb *testing.PB) {
+		var mine int
+		for pb.Next() {
+			n.Add(1, unsafe.Pointer(&mine))
+		}
+	})
+}
