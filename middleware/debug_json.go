@@ -167,6 +167,7 @@ type runningJSON struct {
 	Kind      string  `json:"kind"`
 	Target    string  `json:"target"` // path, URL or method; "" where the call has none
 	TraceID   string  `json:"traceId"`
+	SpanID    string  `json:"spanId"`
 	RequestID string  `json:"requestId"`
 	Start     float64 `json:"start"`
 }
@@ -233,11 +234,20 @@ func (p *debugPage) serveTrace(w http.ResponseWriter, r *http.Request) {
 	}
 	v := p.load()
 	t := v.byID[id]
-	if t == nil {
+	switch {
+	case t != nil:
+		serveJSON(w, http.StatusOK, detail(t, v))
+	case p.underway(id):
+		serveJSON(w, http.StatusNotFound, map[string]any{"error": "a call of this trace is under way: its spans come when they end", "underway": true})
+	default:
 		serveError(w, http.StatusNotFound, "no span of this trace is here: it has not arrived yet, or was let go of to make room")
-		return
 	}
-	serveJSON(w, http.StatusOK, detail(t, v))
+}
+
+// underway tells whether a program of the page has begun a call of the trace that has
+// not ended.
+func (p *debugPage) underway(id trace.TraceID) bool {
+	return slices.ContainsFunc(p.more, func(t *Tracing) bool { return t.running.Has(id) })
 }
 
 // serveStatus answers api/status with accounts and configuration.
@@ -468,6 +478,7 @@ func running(s sdktrace.ReadOnlySpan) runningJSON {
 		Name:    displayed(s.Name(), debugName, false),
 		Kind:    strings.ToUpper(s.SpanKind().String()),
 		TraceID: s.SpanContext().TraceID().String(),
+		SpanID:  s.SpanContext().SpanID().String(),
 		Start:   float64(s.StartTime().UnixNano()) / 1e6,
 	}
 	for _, kv := range s.Attributes() {

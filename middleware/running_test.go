@@ -39,11 +39,20 @@ func TestDebugRunning(t *testing.T) {
 		t.Fatalf("%d calls under way, %d shown, want 1", status.Underway, len(status.Running))
 	}
 	got := status.Running[0]
-	if got.Name != "GET" || got.Kind != "SERVER" || got.Target != "/events" || got.RequestID != "125a4afb-6f55-94ba-ad80-413f09f48a28" || len(got.TraceID) != 32 {
+	if got.Name != "GET" || got.Kind != "SERVER" || got.Target != "/events" || got.RequestID != "125a4afb-6f55-94ba-ad80-413f09f48a28" || len(got.TraceID) != 32 || len(got.SpanID) != 16 {
 		t.Errorf("the call under way is %+v", got)
 	}
 	if since := got.Start - float64(begun.UnixMilli()); since < -1 || since > 60_000 {
 		t.Errorf("it began %v ms after the request was sent", since)
+	}
+	type missing struct {
+		Error    string
+		Underway bool
+	}
+	for id, want := range map[string]bool{got.TraceID: true, "0af7651916cd43dd8448eb211c80319c": false} {
+		if none := getJSON[missing](t, page, "/api/trace?id="+id, 404); none.Underway != want || none.Error == "" {
+			t.Errorf("trace %s, of which no span has ended: %+v, want under way: %v", id, none, want)
+		}
 	}
 	close(release)
 	io.Copy(io.Discard, resp.Body)

@@ -4,25 +4,28 @@ import { parseArgs } from "node:util";
 import { browser, start } from "./harness.mjs";
 import { hostile } from "./hostile.mjs";
 import { hotrod } from "./hotrod.mjs";
+import { underway } from "./underway.mjs";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    only: { type: "string" }, // hotrod or hostile
+    only: { type: "string" }, // hotrod, hostile or underway
     screenshot: { type: "string" }, // where the picture of the waterfall goes
   },
 });
-if (values.only && !["hotrod", "hostile"].includes(values.only)) {
-  console.error(`--only ${values.only}: allowed is hotrod or hostile`);
+const parts = ["hotrod", "hostile", "underway"];
+if (values.only && !parts.includes(values.only)) {
+  console.error(`--only ${values.only}: allowed is ${parts.join(", ")}`);
   process.exit(2);
 }
 
+const wanted = (part) => !values.only || values.only === part;
 let good = true;
 const running = [];
 let b;
 try {
   b = await browser();
-  if (values.only !== "hostile") {
+  if (wanted("hotrod")) {
     let base = positionals[0];
     let program;
     if (!base) {
@@ -39,10 +42,11 @@ try {
       good &&= ok;
     }
   }
-  if (values.only !== "hotrod") {
-    const program = await start("internal/browsercheck/hostile", [], (line) => line.startsWith("{") && JSON.parse(line));
+  for (const [part, look] of [["hostile", hostile], ["underway", underway]]) {
+    if (!wanted(part)) continue;
+    const program = await start(`internal/browsercheck/${part}`, [], (line) => line.startsWith("{") && JSON.parse(line));
     running.push(program);
-    good = await hostile(b, program.ready) && good;
+    good = await look(b, program.ready) && good;
   }
 } catch (err) {
   console.log(`FAIL  ${err.message}`);

@@ -1,9 +1,9 @@
 // Package browsercheck looks at the pages of this repository as a person does, in
 // Debian's Chromium: examples/hotrod with its debug page, and the debug page over
-// hostile spans. It has no Go code of its own.
+// hostile spans and over calls that are under way. It has no Go code of its own.
 //
 //	internal/browsercheck/run                             # installs playwright-core, then checks
-//	node internal/browsercheck/check.mjs --only hostile   # a part: hotrod or hostile
+//	node internal/browsercheck/check.mjs --only hostile   # a part: hotrod, hostile or underway
 //	node internal/browsercheck/check.mjs --screenshot examples/hotrod/waterfall.png
 //	node internal/browsercheck/check.mjs http://127.0.0.1:8080/   # a hotrod that runs already
 //
@@ -18,4 +18,5 @@
 //   - harness.mjs: a browser that notes every error, policy violation and foreign address
 //   - hotrod.mjs: a ride and its trace, by mouse, by keyboard, at 400 px, light and dark
 //   - hostile.mjs: the debug page over the spans of the program in hostile
+//   - underway.mjs: the debug page of the program in underway, while its calls last
 package browsercheck

@@ -72,6 +72,18 @@ func (r *Running) Oldest(n int) ([]sdktrace.ReadOnlySpan, int) {
 	return list[:min(n, len(list))], len(list)
 }
 
+// Has reports whether a call of the trace is under way.
+func (r *Running) Has(id trace.TraceID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k := range r.calls {
+		if k.trace == id {
+			return true
+		}
+	}
+	return false
+}
+
 // ForceFlush does nothing.
 func (r *Running) ForceFlush(context.Context) error { return nil }
 

@@ -80,7 +80,7 @@ function reasonText(reason) {
 async function ask(path) {
   const answer = await fetch(path, { cache: "no-store" });
   const body = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(body.error), { status: answer.status });
+  if (!answer.ok) throw Object.assign(new Error(body.error), { status: answer.status, underway: body.underway });
   return body;
 }
 
@@ -587,8 +587,11 @@ function drawStatus(s) {
   card("card-notes", notes, () => notes.length === 0 ? [] : [el("div", { class: "card warn" }, el("h3", { text: "To look at" }),
     el("ul", {}, ...notes.map(([service, text]) => el("li", {}, el("b", { text: service }), ` ${text}`))))]);
   const running = s.programs.filter((p) => p.underway > 0);
-  card("card-running", running.map((p) => [p.service, p.underway, p.running, Math.round(s.now / 1000)]), () => running.length === 0 ? [] : [
-    el("div", { class: "card" }, el("h3", { text: "Under way" }), ...running.map((p) => underway(p, s.now)))]);
+  const at = document.activeElement?.closest?.("#card-running a")?.dataset.call;
+  card("card-running", running.map((p) => [p.service, p.underway, p.running]), () => running.length === 0 ? [] : [
+    el("div", { class: "card" }, el("h3", { text: "Under way" }), ...running.map(underway))]);
+  for (const e of $("card-running").querySelectorAll("[data-start]")) e.textContent = age(s.now - Number(e.dataset.start));
+  if (at) [...$("card-running").querySelectorAll("a")].find((a) => a.dataset.call === at)?.focus(); // what ended takes the focus along
   card("card-accounts", s.programs.map((p) => [p.service, p.exporters]), () => [accountsCard(s.programs, all)]);
   card("card-settings", s.programs.map((p) => [p.service, p.role, p.settings]), () => s.programs.length === 0 ? [] : [
     el("div", { class: "card" }, el("h3", { text: "Configuration in force" }),
@@ -602,12 +605,19 @@ function drawStatus(s) {
 }
 
 // underway lists the calls of a program that have not ended, the oldest first.
-function underway(p, now) {
+// Their ages are written in place, so that a link keeps the focus.
+function underway(p) {
   const rest = p.underway - p.running.length;
+  const columns = ["Call", "Age", "Kind", "Request id"];
+  const call = (c) => [c.name || "(no name)", c.target !== c.name && c.target].filter(Boolean).join(" ");
   return el("div", {}, el("p", { text: `${p.service}: ${plural(p.underway, "traced call")}, the oldest first` }),
-    pairs(p.running.map((c) => [`${age(now - c.start)} ${c.kind}`,
-      el("span", {}, el("a", { href: `#trace=${c.traceId}`, text: c.name || "(no name)" }),
-        c.target && c.target !== c.name ? ` ${c.target}` : "", c.requestId ? ` · ${c.requestId}` : "")])),
+    el("table", { class: "grid-table stack" },
+      el("thead", {}, el("tr", {}, ...columns.map((c, i) => el("th", { scope: "col", class: i === 1 ? "num" : undefined, text: c })))),
+      el("tbody", {}, ...p.running.map((c) => el("tr", {},
+        el("th", { scope: "row" }, el("a", { href: `#trace=${c.traceId}`, "data-call": c.spanId, text: call(c) })),
+        el("td", { class: "num", "data-label": columns[1] }, el("span", { "data-start": c.start })),
+        el("td", { "data-label": columns[2], text: c.kind }),
+        el("td", { class: "mono", "data-label": columns[3], text: c.requestId || "–" }))))),
     rest > 0 && el("p", { text: `and ${number(rest)} more` }));
 }
 
@@ -753,7 +763,7 @@ async function loadTrace() {
   } catch (err) {
     if (id !== state.wanted || state.trace) return;
     const waited = Date.now() - state.since;
-    if (err.status === 404 && waited > 30_000) $("waiting-title").textContent = "The trace is not here";
+    if (err.status === 404 && waited > 30_000 && !err.underway) $("waiting-title").textContent = "The trace is not here";
     $("waiting-text").textContent = `${id}: ${err.message}`;
     show("trace");
     retry = setTimeout(loadTrace, waited < 10_000 ? 400 : 2000);
