@@ -29,6 +29,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -141,17 +142,20 @@ func (a *app) start(ctx context.Context) error {
 	return a.serve(ctx, "frontend", ln, peers)
 }
 
-// announce says where everything is.
+// announce says where everything is, at once: who reads along takes no other service for
+// the frontend.
 func (a *app) announce() {
 	if a.opt.command != "all" {
 		fmt.Fprintf(a.out, "hotrod: %s listens on %s\n", a.opt.command, a.servers[0].addr)
 		return
 	}
+	var b strings.Builder
 	for _, s := range a.servers[:3] {
-		fmt.Fprintf(a.out, "hotrod: %s listens on %s\n", s.name, s.addr)
+		fmt.Fprintf(&b, "hotrod: %s listens on %s\n", s.name, s.addr)
 	}
-	fmt.Fprintf(a.out, "hotrod: %s\n", a.tel.describe())
-	fmt.Fprintf(a.out, "hotrod: open http://%s/ and click a customer; Ctrl-C ends it\n", a.servers[3].addr)
+	fmt.Fprintf(&b, "hotrod: %s\n", a.tel.describe())
+	fmt.Fprintf(&b, "hotrod: open http://%s/ and click a customer; Ctrl-C ends it\n", a.servers[3].addr)
+	io.WriteString(a.out, b.String())
 }
 
 // stop ends the servers, the frontend first, then sends the spans that are left.

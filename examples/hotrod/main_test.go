@@ -124,8 +124,61 @@ func start(t *testing.T, env map[string]string, args ...string) *program {
 			t.Logf("hotrod %v printed:\n%s%s", args, &p.out, &p.errOut)
 		}
 	})
-	p.addr = p.out.waitFor(t, `(?:open http://|: (?:frontend|customer|driver|route) listens on )([^/\s]+)(?:/ and|\n$)`)
+	p.addr = p.out.waitFor(t, addressOf(args))
 	return p
+}
+
+// addressOf is the pattern of the address to call. Of all services together it is the
+// frontend's, whose line is the last one.
+func addressOf(args []string) string {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && args[0] != "all" {
+		return `: ` + args[0] + ` listens on (\S+)\n`
+	}
+	return `: open http://([^/\s]+)/ and `
+}
+
+// writes keeps what is written, one entry a call.
+type writes struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.list = append(w.list, string(p))
+	return len(p), nil
+}
+
+// TestAnnouncesAtOnce: whoever waits for the address of the frontend and reads while it
+// is being told must not take that of the customer service, which answers 404.
+func TestAnnouncesAtOnce(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	var out writes
+	var errOut output
+	exit := make(chan int, 1)
+	go func() { exit <- run(ctx, []string{"-listen", "127.0.0.1:0"}, &out, &errOut, getenv(nil)) }()
+	var said string
+	for deadline := time.Now().Add(patience); said == "" && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		out.mu.Lock()
+		for _, w := range out.list {
+			if strings.Contains(w, " listens on ") {
+				said = w
+			}
+		}
+		out.mu.Unlock()
+	}
+	cancel()
+	if code := <-exit; code != 0 {
+		t.Errorf("exit code %d: %s", code, &errOut)
+	}
+	if strings.Count(said, " listens on ") != 3 || !regexp.MustCompile(addressOf(nil)).MatchString(said) {
+		t.Errorf("the write that tells addresses is %q, want all of them in it", said)
+	}
+	if first, _, _ := strings.Cut(said, "\n"); regexp.MustCompile(addressOf(nil)).MatchString(first + "\n") {
+		t.Errorf("the address is taken from %q", first)
+	}
 }
 
 // stop interrupts the program once and returns its exit code.
