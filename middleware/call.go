@@ -137,7 +137,6 @@ type Call struct {
 // served is what the context of a served request holds, in one allocation.
 type served struct {
 	reqctx.State
-	node    reqctx.Node // of the span
 	carried reqctx.Span
 	ids     trace.SpanContext // the parent's; of a request that is not traced its own
 }
@@ -193,10 +192,11 @@ func (t *Tracing) StartServer(ctx context.Context, in Incoming) (context.Context
 	var c struct {
 		serverCall
 		served
+		node reqctx.Node
 	}
 	c.serverCall.served = &c.served
 	t.enter(ctx, &in, &c.serverCall)
-	ctx = t.start(&in, &c.serverCall)
+	ctx = t.start(&in, &c.serverCall, &c.node)
 	if t.meters != nil {
 		c.m = t.beginAttributes(ctx, c.kind, in.Attributes)
 	}
@@ -214,10 +214,11 @@ func (t *Tracing) enter(ctx context.Context, in *Incoming, c *serverCall) {
 // traced tells whether the request has a span that records.
 func (c *serverCall) traced() bool { return c.decision.Traced && !c.State.Null }
 
-// start starts the span of a request, and returns the context for whoever serves it.
-func (t *Tracing) start(in *Incoming, c *serverCall) context.Context {
+// start starts the span of a request, and returns the context for whoever serves it, of
+// which node may become a part.
+func (t *Tracing) start(in *Incoming, c *serverCall, node *reqctx.Node) context.Context {
 	if c.traced() {
-		return t.startTraced(in, c)
+		return t.startTraced(in, c, node)
 	}
 	s := &c.State
 	if s.Null {
@@ -251,8 +252,8 @@ func (t *Tracing) receive(ctx context.Context, in *Incoming, c *serverCall) (arr
 			ids.Force = false // ED-10, ED-12
 			t.edge.receive(&ext)
 		}
-	} else if t.edge == nil && in.Peer.IsValid() {
-		t.noteStranger(in.Peer, &src)
+	} else if t.edge == nil {
+		t.noteStranger(in, &src)
 	}
 	c.ids = ext.SpanContext
 	if around := trace.SpanFromContext(ctx); around != nothing {
@@ -412,8 +413,8 @@ func (c *serverCall) judge(req *sampler.Request) {
 	}
 }
 
-// startTraced starts the SDK's span of a request and returns its context.
-func (t *Tracing) startTraced(in *Incoming, c *serverCall) context.Context {
+// startTraced starts the recording span of a request and returns its context.
+func (t *Tracing) startTraced(in *Incoming, c *serverCall, node *reqctx.Node) context.Context {
 	s := &c.State
 	var ctx context.Context = s
 	switch {
@@ -441,7 +442,7 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall) context.Context {
 		a := attrs{list: sp.Room()}
 		t.arrival(&a, in, c)
 		sp.Fill(c.edited(&a))
-		ctx = sp.Start(ctx, &c.node)
+		ctx = sp.Start(ctx, node)
 		c.span = sp
 	} else if a := t.attrs(); !t.ours {
 		// The caller's sampler may want them.
@@ -462,6 +463,10 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall) context.Context {
 // arrival adds what a request's span says from the start.
 func (t *Tracing) arrival(attrs *attrs, in *Incoming, c *serverCall) {
 	s := &c.State
+	if t.edge == nil {
+		in.meet()
+		s.Peer, c.client = in.Peer, in.Peer
+	}
 	attrs.add(in.Attributes...)
 	if s.RequestID != "" || c.emptyID {
 		attrs.str(semconv.EnvoyRequestID, s.RequestID)

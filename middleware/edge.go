@@ -276,8 +276,11 @@ func lastUntrusted(list string, trusted []netip.Prefix) (a netip.Addr, alone, ok
 
 // noteStranger reports the first request that reached a program without an Edge from
 // a public address and without a sign of a proxy in front: what it says is trusted.
-func (t *Tracing) noteStranger(peer netip.Addr, src *headers.Source) {
-	if t.stranger.Load() || !peer.IsGlobalUnicast() || peer.IsPrivate() || len(src.Lines(&forwardedFor)) > 0 {
+func (t *Tracing) noteStranger(in *Incoming, src *headers.Source) {
+	if t.stranger.Load() || len(src.Lines(&forwardedFor)) > 0 {
+		return
+	}
+	if in.meet(); !in.Peer.IsGlobalUnicast() || in.Peer.IsPrivate() {
 		return
 	}
 	for _, n := range t.names.marks {

@@ -41,6 +41,7 @@ type handler struct {
 // httpCall is a served HTTP request of which something is recorded or answered.
 type httpCall struct {
 	serverCall
+	node     reqctx.Node // of the span
 	recorder respwriter.Recorder
 }
 
@@ -61,9 +62,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in := Incoming{
 		Name:    r.Method,
 		Carrier: otelprop.HeaderCarrier(arrived),
-		Peer:    peer(r.RemoteAddr),
 		Method:  r.Method,
 		arrived: r,
+	}
+	if t.edge != nil || t.role == Gateway {
+		in.Peer = peer(r.RemoteAddr)
 	}
 	if t.edge != nil && t.edge.UnixSockets && !in.Peer.IsValid() {
 		_, in.Unix = r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
@@ -82,7 +85,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.enter(r.Context(), &in, &c)
 	if !copied && !c.traced() && t.meters == nil && !c.answers() && !c.edits() {
 		// Nothing to learn from the response, so it needs no wrapper.
-		r2 := r.WithContext(t.start(&in, &c))
+		r2 := r.WithContext(t.start(&in, &c, nil))
 		defer handBack(r, r2)
 		h.next.ServeHTTP(w, r2)
 		return
@@ -100,7 +103,7 @@ func (c *serverCall) answers() bool {
 // what comes of it.
 func (h *handler) follow(w http.ResponseWriter, r *http.Request, in *Incoming, c *httpCall, arrived http.Header, copied bool) {
 	t := h.tracing
-	ctx := t.start(in, &c.serverCall)
+	ctx := t.start(in, &c.serverCall, &c.node)
 	r2 := r.WithContext(ctx)
 	if copied || c.edits() {
 		r2.Header = c.edit(arrived, r.TLS != nil)
@@ -279,6 +282,13 @@ func (c *serverCall) describe(a *attrs, r *http.Request) {
 	}
 	if ua := r.UserAgent(); ua != "" {
 		a.str(semconv.UserAgentOriginal, semconv.Cut(ua, maxAgent))
+	}
+}
+
+// meet fills in the peer of a request whose peer nobody has asked for so far.
+func (in *Incoming) meet() {
+	if in.arrived != nil && !in.Peer.IsValid() {
+		in.Peer = peer(in.arrived.RemoteAddr)
 	}
 }
 
