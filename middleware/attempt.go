@@ -107,11 +107,8 @@ func viewOf(req *http.Request) requestView {
 // spawned (T-20), and in any case what the span of the request has to know of it.
 func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error) {
 	t := rt.tracing
-	header := make(http.Header, len(req.Header)+spareHeaders)
-	for k, v := range req.Header {
-		header[k] = v[:len(v):len(v)] // shared, and safe from an append
-	}
-	out := Outgoing{Method: req.Method, Carrier: otelprop.HeaderCarrier(header), Upstream: upstreamOf(req.Context()), request: req}
+	header := copyHeader(req.Header)
+	out := Outgoing{Method: req.Method, Carrier: otelprop.HeaderCarrier(header), Upstream: upstreamOf(req.Context()), request: req, sent: req}
 	out.filtered = t.clientFilter != nil && !t.asks(callClientFilter, t.clientFilter, req)
 	if t.sendTo != nil && !t.maySend(req) {
 		out.Carrier = nil
@@ -127,11 +124,8 @@ func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error)
 		sent.Header = header
 		return rt.base.RoundTrip(sent)
 	}
-	if c.recording() {
-		c.describe(req)
-		if t.clientTrace != ClientTraceOff {
-			ctx, c.way = t.follow(ctx, c.span)
-		}
+	if t.clientTrace != ClientTraceOff && c.recording() {
+		ctx, c.way = t.follow(ctx, c.span)
 	}
 	sent := req.WithContext(httptrace.WithClientTrace(ctx, a.trace(t.verbose, req.URL.Scheme == "http")))
 	sent.Header = header

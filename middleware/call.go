@@ -79,7 +79,8 @@ type Outgoing struct {
 	// Upstream is where a gateway sends the call; what it leaves out is the route's.
 	Upstream Upstream
 
-	request  *http.Request // Transport's
+	request  *http.Request // Transport's, for hooks
+	sent     *http.Request // Transport's, to describe
 	filtered bool          // no span
 }
 
@@ -580,24 +581,7 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 		if t.askChildren {
 			ctx = &reqctx.Spawn{Context: ctx}
 		}
-		name := out.Name
-		if t.spanName != nil {
-			name = c.wanted(name)
-		}
-		if t.spans != nil {
-			n := clientAttributes
-			if t.role == Gateway {
-				n = proxyAttributes
-			}
-			sp := callspan.New(n)
-			t.spans.Prepare(ctx, sp, name, c.kind, nil)
-			c.span = sp
-			ctx = sp.Start(ctx, nil)
-		} else {
-			ctx, c.span = t.tracer.Start(ctx, name, startKind[c.kind]...)
-		}
-		c.owned = true
-		c.SetAttributes(out.Attributes...)
+		ctx = t.startOwn(ctx, out, c)
 	case t.role == Gateway: // O-3, T-20: a child that is not recorded has an id, too
 		c.span = &untracedChild{untracedSpan{sc: sc.WithSpanID(newSpanID())}, sc}
 		ctx = trace.ContextWithSpan(ctx, c.span)
@@ -614,6 +598,47 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 		c.begin(out)
 	}
 	return ctx
+}
+
+// startOwn starts the span of a call this program makes, and returns its context.
+func (t *Tracing) startOwn(ctx context.Context, out *Outgoing, c *Call) context.Context {
+	name := out.Name
+	if t.spanName != nil {
+		name = c.wanted(name)
+	}
+	if t.spans == nil {
+		ctx, c.span = t.tracer.Start(ctx, name, startKind[c.kind]...)
+		c.owned = true
+		if c.span.IsRecording() {
+			a := t.attrs()
+			c.departure(a, out)
+			c.put(a)
+		}
+		return ctx
+	}
+	n := clientAttributes
+	if t.role == Gateway {
+		n = proxyAttributes
+	}
+	sp := callspan.New(n)
+	t.spans.Prepare(ctx, sp, name, c.kind, nil)
+	c.span = sp
+	if sp.IsRecording() {
+		a := attrs{list: sp.Room()}
+		c.departure(&a, out)
+		sp.Fill(c.edited(&a))
+	}
+	ctx = sp.Start(ctx, nil)
+	c.owned = true
+	return ctx
+}
+
+// departure adds what the span of a call this program makes says from the start.
+func (c *Call) departure(a *attrs, out *Outgoing) {
+	a.add(out.Attributes...)
+	if out.sent != nil {
+		c.describe(a, out.sent)
+	}
 }
 
 // Span returns the span of the call; one that records nothing when the call is

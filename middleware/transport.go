@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"runtime"
 	"sync/atomic"
@@ -40,24 +41,37 @@ func (rt *transport) CloseIdleConnections() {
 	}
 }
 
-// spareHeaders is room for the headers written into a request.
-const spareHeaders = 6
+// copyHeader returns h in a map of its own with room for what is written into it. The
+// values are shared, and safe from an append.
+func copyHeader(h http.Header) http.Header {
+	const spare, small = 6, 4 // headers written, and those with whom most of them find room in a clone
+	if n := len(h); n == 0 || n > small {
+		c := make(http.Header, n+spare)
+		for k, v := range h {
+			c[k] = v[:len(v):len(v)]
+		}
+		return c
+	}
+	c := maps.Clone(h) // in one piece
+	for k, v := range c {
+		if cap(v) > len(v) {
+			c[k] = v[:len(v):len(v)]
+		}
+	}
+	return c
+}
 
 func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if rt.tracing.role == Gateway {
 		return rt.roundTripGateway(req)
 	}
-	header := make(http.Header, len(req.Header)+spareHeaders)
-	for k, v := range req.Header {
-		header[k] = v[:len(v):len(v)] // shared, and safe from an append
-	}
-	t := rt.tracing
+	t, header := rt.tracing, copyHeader(req.Header)
 	name, original := t.methodOf(req.Method)
 	if original != "" {
 		name = "HTTP"
 	}
 	var c Call // not on the heap, unless there is something to record
-	out := Outgoing{Name: name, Method: req.Method, Carrier: otelprop.HeaderCarrier(header)}
+	out := Outgoing{Name: name, Method: req.Method, Carrier: otelprop.HeaderCarrier(header), sent: req}
 	if t.sendTo != nil && !t.maySend(req) {
 		out.Carrier = nil // a span, and nothing in the headers
 	}
@@ -78,11 +92,8 @@ func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (rt *transport) observe(ctx context.Context, w *watchedCall, req *http.Request, header http.Header) (*http.Response, error) {
 	c, t := &w.Call, rt.tracing
 	recording := c.recording()
-	if recording {
-		c.describe(req)
-		if t.clientTrace != ClientTraceOff {
-			ctx, c.way = t.follow(ctx, c.span)
-		}
+	if recording && t.clientTrace != ClientTraceOff {
+		ctx, c.way = t.follow(ctx, c.span)
 	}
 	sent := req.WithContext(ctx)
 	sent.Header = header
@@ -147,9 +158,8 @@ func callerError(ctx context.Context, err error) error {
 	return err
 }
 
-// describe puts on the span what the request says of itself.
-func (c *Call) describe(req *http.Request) {
-	a := c.tracing.attrs()
+// describe adds what the request says of itself.
+func (c *Call) describe(a *attrs, req *http.Request) {
 	method, original := c.tracing.methodOf(req.Method)
 	a.str(semconv.HTTPRequestMethod, method)
 	if original != "" {
@@ -167,7 +177,6 @@ func (c *Call) describe(req *http.Request) {
 			c.span.AddLink(trace.Link{SpanContext: before}) // nothing else joins roots
 		}
 	}
-	c.put(a)
 }
 
 // bodyless tells whether the answer to req has no body, whatever its length says. HTTP/2
