@@ -72,6 +72,7 @@ type proxied struct {
 	protocol string
 	peer     string
 	received receivedBody
+	served   *httpCall // nil where Handler serves it not
 
 	answered            http.Header // of the response; nil before it was written
 	status              grpcAnswer
@@ -255,19 +256,26 @@ func (c *serverCall) editOperation(e *headerEdit) {
 	}
 }
 
-// respondOperation edits the operation header of a response that goes to the caller.
-func (c *serverCall) respondOperation(h http.Header) {
+// respondOperation edits the operation header of a response that goes to the caller, and
+// returns what the callee calls the operation; "" where that is no matter.
+func (c *serverCall) respondOperation(h http.Header) (callee string) {
 	p, name := c.gateway, c.tracing.names.operation.Canonical
 	switch {
 	case !p.decorates:
 	case c.tracing.direction == Egress: // N-10 to N-12
-		if callee := headers.Joined(h[name]); callee != "" {
-			c.name = semconv.Cut(callee, maxOperation)
-			c.Call.span.SetName(c.name)
-		}
+		callee = headers.Joined(h[name])
 		delete(h, name)
 	case p.response != "": // N-5
 		h[name] = []string{p.response}
+	}
+	return callee
+}
+
+// calledBack renames the span of a request as its callee did (N-12).
+func (c *serverCall) calledBack(callee string) {
+	if callee != "" {
+		c.name = semconv.Cut(callee, maxOperation)
+		c.Call.span.SetName(c.name)
 	}
 }
 

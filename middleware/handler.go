@@ -115,8 +115,11 @@ func (h *handler) follow(w http.ResponseWriter, r *http.Request, in *Incoming, c
 		scheme, _ := c.target(r)
 		c.measure(ctx, r, r2, scheme)
 	}
-	if recording && c.gateway != nil {
-		c.gateway.receive(r2)
+	if c.gateway != nil {
+		c.gateway.served = c
+		if recording {
+			c.gateway.receive(r2)
+		}
 	}
 	if c.answers() || (recording && (t.firstByte || len(t.responseHeaders) > 0)) {
 		c.recorder.BeforeHeader = c.respond
@@ -144,22 +147,16 @@ func handBack(r, served *http.Request) {
 // respond edits the header of the response before it goes out: the request id stands
 // in the place of the handler's own (RID-18, RID-19).
 func (c *httpCall) respond(h http.Header) {
-	if id, ok := c.ResponseID(); ok {
-		h.Set(requestid.Header, string(id))
-	}
+	callee := c.editResponse(h)
 	if c.gateway != nil {
-		if c.answersOperation() {
-			c.respondOperation(h)
+		if u := c.gateway.relayed(); u != nil && callee == "" && len(h["Upgrade"]) > 0 {
+			callee = u.operation // gone from h already, where the handler sends it on itself
 		}
+		c.calledBack(callee)
 		if c.State.Err() == nil { // D-27: a caller who has gone hears nothing
 			c.count()
 		}
 		c.gateway.answer(h, c.State.Context)
-	}
-	if c.tracing.traceResponse {
-		if sc := c.Call.span.SpanContext(); sc.IsValid() {
-			h.Set(headerTraceResponse, string(propagation.AppendTraceparent(make([]byte, 0, 55), sc)))
-		}
 	}
 	if !c.recording() {
 		return
@@ -167,6 +164,29 @@ func (c *httpCall) respond(h http.Header) {
 	if c.tracing.firstByte {
 		c.Call.span.AddEvent(semconv.FirstByteEvent)
 	}
+	c.captureResponse(h)
+}
+
+// editResponse edits the header of a response, and returns what the callee calls it
+// (N-12). It only reads c.
+func (c *httpCall) editResponse(h http.Header) (callee string) {
+	if id, ok := c.ResponseID(); ok {
+		h.Set(requestid.Header, string(id))
+	}
+	if c.answersOperation() {
+		callee = c.respondOperation(h)
+	}
+	if c.tracing.traceResponse {
+		if sc := c.Call.span.SpanContext(); sc.IsValid() {
+			h.Set(headerTraceResponse, string(propagation.AppendTraceparent(make([]byte, 0, 55), sc)))
+		}
+	}
+	return callee
+}
+
+// captureResponse puts the headers of a response on the span that Config.ResponseHeaders
+// names.
+func (c *httpCall) captureResponse(h http.Header) {
 	if list := c.tracing.responseHeaders; len(list) > 0 {
 		a := c.tracing.attrs()
 		a.capture(list, otelprop.HeaderCarrier(h), false)
@@ -239,6 +259,9 @@ func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
 	}
 	c.counted = true
 	if c.gateway != nil {
+		if u := c.gateway.relayed(); u != nil && c.recorder.Hijacked() && o.HTTPStatus == 0 {
+			c.upgraded(u)
+		}
 		c.gateway.finish(&o, r, !returned, c.recorder.Hijacked())
 	}
 	c.Call.end(&o, r.Pattern)

@@ -63,7 +63,11 @@ func copyHeader(h http.Header) http.Header {
 
 func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if rt.tracing.role == Gateway {
-		return rt.roundTripGateway(req)
+		resp, err := rt.roundTripGateway(req)
+		if err == nil && !upstreamOf(req.Context()).Own {
+			proxiedFrom(req.Context()).relay(resp)
+		}
+		return resp, err
 	}
 	t, header := rt.tracing, copyHeader(req.Header)
 	name, original := t.methodOf(req.Method)

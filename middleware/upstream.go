@@ -177,4 +177,5 @@ type progress struct {
 	metadata span.Metadata
 	attempts int
 	last     *attempt // the last one that was begun; nil: none
+	upgrade  *upgrade // the last answer that switches protocols; nil: none
 }
