@@ -22,15 +22,28 @@ var hexTable = [256]byte{
 const hexDigits = "0123456789abcdef"
 
 // decodeHex reads the first 16 digits of s into dst and reports whether all of them
-// are there and of class. Eight are read at once, which every request pays for.
+// are there and of class.
 func decodeHex(dst *[8]byte, s string, class byte) bool {
+	n, ok := hex16(s, class)
+	binary.BigEndian.PutUint64(dst[:], n)
+	return ok
+}
+
+// hex16 returns the number that the first 16 digits of s are, false when one of them is
+// not there or not of class. Eight are read at once, which every request pays for.
+func hex16(s string, class byte) (n uint64, ok bool) {
 	if len(s) < 16 {
-		return false
+		return 0, false
 	}
-	hi, ok := number(load8(s), class)
-	lo, ok2 := number(load8(s[8:]), class)
-	binary.BigEndian.PutUint64(dst[:], hi<<32|lo)
-	return ok && ok2
+	a, b := load8(s), load8(s[8:])
+	if class == anyHex { // to lower case
+		a |= letters(a) << 5
+		b |= letters(b) << 5
+	}
+	hi, lo := a&(0x0f*everyByte)+letters(a)*9, b&(0x0f*everyByte)+letters(b)*9
+	// What is no digit would not be written as it is.
+	bad := (hi|lo)&(0xf0*everyByte) | (asDigits(hi) ^ a) | (asDigits(lo) ^ b)
+	return pack(hi)<<32 | pack(lo), bad == 0
 }
 
 // load8 returns the first 8 bytes of s, the first in the highest byte.
@@ -42,19 +55,14 @@ func load8(s string) uint64 {
 
 const everyByte = 0x0101010101010101
 
-// number returns the number that the 8 bytes of w are as digits, false when one of
-// them is not of class.
-func number(w uint64, class byte) (n uint64, ok bool) {
-	letters := w >> 6 & everyByte
-	if class == anyHex {
-		w |= letters << 5 // to lower case
-	}
-	n = w&(0x0f*everyByte) + letters*9
-	// What is no digit would not be written as it is.
-	ok = n&(0xf0*everyByte) == 0 && asDigits(n) == w
+// letters returns a word with 1 in each byte of w that is a letter, if it is a digit.
+func letters(w uint64) uint64 { return w >> 6 & everyByte }
+
+// pack returns the 32 bits that the numbers below 16 in the bytes of n are.
+func pack(n uint64) uint64 {
 	n = (n | n>>4) & 0x00ff00ff00ff00ff
 	n = (n | n>>8) & 0x0000ffff0000ffff
-	return (n | n>>16) & 0xffffffff, ok
+	return (n | n>>16) & 0xffffffff
 }
 
 // asDigits returns the digits of numbers below 16, one a byte.

@@ -1,6 +1,10 @@
 package propagation
 
-import "go.opentelemetry.io/otel/trace"
+import (
+	"encoding/binary"
+
+	"go.opentelemetry.io/otel/trace"
+)
 
 const (
 	traceparentLen    = 2 + 1 + 32 + 1 + 16 + 1 + 2
@@ -40,6 +44,9 @@ func parseTraceparent(v string, c *trace.SpanContextConfig) (offset int, rule st
 	if len(v) < traceparentLen || len(v) > maxTraceparentLen {
 		return min(len(v), maxTraceparentLen), ruleTraceparentLen
 	}
+	hi, hiOK := hex16(v[3:], lowerHex)
+	lo, loOK := hex16(v[19:], lowerHex)
+	parent, parentOK := hex16(v[36:], lowerHex)
 	v0, v1 := hexTable[v[0]], hexTable[v[1]]
 	f0, f1 := hexTable[v[53]], hexTable[v[54]]
 	switch {
@@ -51,15 +58,15 @@ func parseTraceparent(v string, c *trace.SpanContextConfig) (offset int, rule st
 		return 2, ruleTraceparentVersion
 	case v[:2] == "00" && len(v) != traceparentLen:
 		return traceparentLen, ruleTraceparentLen
-	case !decodeTraceID(&c.TraceID, v[3:], lowerHex):
+	case !hiOK || !loOK:
 		return 3 + notHex(v[3:35], lowerHex), ruleTraceparentTrace
-	case !c.TraceID.IsValid():
+	case hi|lo == 0:
 		return 3, ruleTraceparentTrace
 	case v[35] != '-':
 		return 35, ruleTraceparentTrace
-	case !decodeHex((*[8]byte)(&c.SpanID), v[36:], lowerHex):
+	case !parentOK:
 		return 36 + notHex(v[36:52], lowerHex), ruleTraceparentParent
-	case !c.SpanID.IsValid():
+	case parent == 0:
 		return 36, ruleTraceparentParent
 	case v[52] != '-':
 		return 52, ruleTraceparentParent
@@ -68,6 +75,9 @@ func parseTraceparent(v string, c *trace.SpanContextConfig) (offset int, rule st
 	case len(v) > traceparentLen && v[traceparentLen] != '-':
 		return traceparentLen, ruleTraceparentFlags
 	}
+	binary.BigEndian.PutUint64(c.TraceID[:8], hi)
+	binary.BigEndian.PutUint64(c.TraceID[8:], lo)
+	binary.BigEndian.PutUint64(c.SpanID[:], parent)
 	c.TraceFlags = trace.TraceFlags(f0<<4|f1&0xf) & supportedFlags
 	c.Remote = true
 	return 0, ""
