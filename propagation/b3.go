@@ -45,7 +45,8 @@ type Parsed struct {
 // Sampling is Accept, Deny or Debug as stated, Deferred for ids without a state. An
 // accepted value costs no allocation. The error is a *HeaderError.
 func ParseB3(v string) (Parsed, error) {
-	var p b3Parts
+	var ids span
+	p := b3Parts{ids: &ids}
 	if offset, rule := p.parseSingle(v); rule != "" {
 		return Parsed{}, fault{b3Header.Lower, v, offset, rule}.err()
 	}
@@ -57,7 +58,8 @@ func ParseB3(v string) (Parsed, error) {
 // is an absent header. x-b3-sampled may be 0, 1, d, or true and false in any case;
 // flags other than 1, which is Debug, are ignored. Otherwise it is as ParseB3.
 func ParseB3Multi(traceID, spanID, parentID, sampled, flags string) (Parsed, error) {
-	var p b3Parts
+	var ids span
+	p := b3Parts{ids: &ids}
 	if f := p.parseMulti(traceID, spanID, parentID, sampled, flags); f.rule != "" {
 		return Parsed{}, f.err()
 	}
@@ -67,29 +69,25 @@ func ParseB3Multi(traceID, spanID, parentID, sampled, flags string) (Parsed, err
 // b3Parts is what a B3 encoding says; ids of zero are none. After a parser refused
 // its input the parts are of no use.
 type b3Parts struct {
-	ids      trace.SpanContextConfig // TraceID and SpanID; the rest is config's
+	ids      *span // TraceID and SpanID; the rest is span's
 	parent   trace.SpanID
 	sampling Sampling
 }
 
 func (p *b3Parts) parsed() Parsed {
-	return Parsed{SpanContext: p.spanContext(), Sampling: p.sampling, Parent: p.parent}
+	return Parsed{SpanContext: p.span().context(), Sampling: p.sampling, Parent: p.parent}
 }
 
-func (p *b3Parts) spanContext() trace.SpanContext {
-	if !p.ids.SpanID.IsValid() {
-		return trace.SpanContext{}
+// span completes the ids with what the state says; without ids it is invalid.
+func (p *b3Parts) span() *span {
+	if !p.ids.SpanID.IsValid() || !p.ids.TraceID.IsValid() {
+		return p.ids
 	}
-	return trace.NewSpanContext(*p.config())
-}
-
-// config completes the ids with what the state says.
-func (p *b3Parts) config() *trace.SpanContextConfig {
 	if p.sampling == Accept || p.sampling == Debug { // debug implies accept
 		p.ids.TraceFlags = trace.FlagsSampled
 	}
-	p.ids.Remote = true
-	return &p.ids
+	p.ids.Remote, p.ids.valid = true, true
+	return p.ids
 }
 
 // parseSingle reads a b3 value. It returns the rule that v breaks and where, "" when
@@ -243,20 +241,20 @@ func b3State(c byte) (Sampling, bool) {
 // sampled flag of the span context. Without ids Accept is 1, Deny is 0, and
 // Unstated and Deferred append nothing.
 func AppendB3(dst []byte, p Parsed) []byte {
-	return appendB3(dst, &p.SpanContext, b3Out(&p.SpanContext, p.Sampling), p.Parent)
+	sc := spanOf(&p.SpanContext)
+	return appendB3(dst, &sc, b3Out(&sc, p.Sampling), p.Parent)
 }
 
-func appendB3(dst []byte, sc *trace.SpanContext, state byte, parent trace.SpanID) []byte {
-	if !sc.IsValid() {
+func appendB3(dst []byte, sc *span, state byte, parent trace.SpanID) []byte {
+	if !sc.valid {
 		if state != 0 {
 			dst = append(dst, state)
 		}
 		return dst
 	}
-	traceID, spanID := sc.TraceID(), sc.SpanID()
-	dst = appendHex(dst, traceID[:])
+	dst = appendHex(dst, sc.TraceID[:])
 	dst = append(dst, '-')
-	dst = appendHex(dst, spanID[:])
+	dst = appendHex(dst, sc.SpanID[:])
 	if state == 0 {
 		return dst
 	}
@@ -269,14 +267,13 @@ func appendB3(dst []byte, sc *trace.SpanContext, state byte, parent trace.SpanID
 }
 
 // b3Out returns the state to write for sc, 0 when none is to be written.
-func b3Out(sc *trace.SpanContext, s Sampling) byte {
-	valid := sc.IsValid()
+func b3Out(sc *span, s Sampling) byte {
 	switch {
 	case s == Debug:
 		return 'd'
-	case s == Deferred || s == Unstated && !valid:
+	case s == Deferred || s == Unstated && !sc.valid:
 		return 0
-	case valid && sc.IsSampled() || !valid && s == Accept:
+	case sc.valid && sc.TraceFlags.IsSampled() || !sc.valid && s == Accept:
 		return '1'
 	}
 	return '0'

@@ -14,19 +14,23 @@ type sink struct {
 	header  otelprop.HeaderCarrier
 	carrier otelprop.TextMapCarrier
 	slots   []string // what is left of an array that values of header share
-	values  int      // how many values that array is to have when it is made
+	values  int      // how many values that array is to have when it is made, so 1 at least
 	fresh   bool     // the carrier was empty: nothing has to be looked for
 }
 
-// newSink returns a sink over carrier, false when nothing can be written to it.
-func newSink(carrier otelprop.TextMapCarrier) (sink, bool) {
-	switch c := carrier.(type) {
-	case otelprop.HeaderCarrier:
-		return sink{header: c, fresh: len(c) == 0}, c != nil
-	case otelprop.MapCarrier:
-		return sink{carrier: c, fresh: len(c) == 0}, c != nil
+// reset makes k, which is empty, a sink over carrier; false when nothing can be written
+// to it.
+func (k *sink) reset(carrier otelprop.TextMapCarrier) bool {
+	if h, ok := carrier.(otelprop.HeaderCarrier); ok {
+		k.header, k.fresh = h, len(h) == 0
+		return h != nil
 	}
-	return sink{carrier: carrier}, carrier != nil
+	k.carrier = carrier
+	if m, ok := carrier.(otelprop.MapCarrier); ok {
+		k.fresh = len(m) == 0
+		return m != nil
+	}
+	return carrier != nil
 }
 
 // set replaces all lines of h with v.
@@ -36,12 +40,19 @@ func (k *sink) set(h *headers.Name, v string) {
 		return
 	}
 	if len(k.slots) == 0 {
-		k.slots = make([]string, max(k.values, 1))
+		k.slots = make([]string, k.values)
 		k.values = 1 // beyond what was foreseen
 	}
 	k.slots[0] = v
 	k.header[h.Canonical] = k.slots[:1:1]
 	k.slots = k.slots[1:]
+}
+
+// expect says that one value more than foreseen will be set.
+func (k *sink) expect() {
+	if len(k.slots) == 0 {
+		k.values++
+	}
 }
 
 // setLines replaces all lines of h with lines, which it copies. Carriers that have one

@@ -60,33 +60,45 @@ type Extraction struct {
 // and baggage are lists; of all others the first line counts (O-4).
 //
 // With Config.Strict Envoy's rules hold instead; see there.
-func (p *Propagator) Read(carrier otelprop.TextMapCarrier) (x Extraction) {
-	p.read(&x, carrier)
-	return x
-}
-
-func (p *Propagator) read(x *Extraction, carrier otelprop.TextMapCarrier) {
-	var bag legacyBaggage
+func (p *Propagator) Read(carrier otelprop.TextMapCarrier) Extraction {
+	var x reading
 	var src headers.Source
 	src.Reset(carrier)
+	p.read(&x, &src, carrier)
+	if x.span.valid {
+		x.SpanContext = x.span.context()
+	}
+	return x.Extraction
+}
+
+// reading is an Extraction under way: span stands for its SpanContext, which is not
+// written yet.
+type reading struct {
+	Extraction
+	span span
+}
+
+// read reads carrier, of which src is the Source, into x.
+func (p *Propagator) read(x *reading, src *headers.Source, carrier otelprop.TextMapCarrier) {
+	var bag legacyBaggage
 	for _, f := range p.extract {
 		switch f {
 		case TraceContext:
-			x.readTraceContext(&src)
+			x.readTraceContext(src)
 		case B3:
-			x.readB3(&src)
+			x.readB3(src)
 		case B3Multi:
-			x.readB3Multi(&src)
+			x.readB3Multi(src)
 		case OTSpanContext:
-			x.readOTSpanContext(&src, &bag)
+			x.readOTSpanContext(src, &bag)
 		case OTTrace:
-			x.readOTTrace(&src, carrier, &bag)
+			x.readOTTrace(src, carrier, &bag)
 		case Jaeger:
-			x.readJaeger(&src, carrier, &bag)
+			x.readJaeger(src, carrier, &bag)
 		case envoyFormat:
-			x.readEnvoy(&src, p.envoyIn)
+			x.readEnvoy(src, p.envoyIn)
 		}
-		if p.strict && (x.Null || x.SpanContext.IsValid()) {
+		if p.strict && (x.Null || x.span.valid) {
 			break // Envoy has one tracer, which asks nobody else
 		}
 	}
@@ -105,11 +117,21 @@ func (p *Propagator) read(x *Extraction, carrier otelprop.TextMapCarrier) {
 		}
 	}
 	if len(p.forward) > 0 {
-		x.readForward(&src, p.forward)
+		x.readForward(src, p.forward)
 	}
 }
 
-func (x *Extraction) readTraceContext(src *headers.Source) {
+// room returns where a parser puts the span that it reads: x.span while that is empty,
+// and else other. It saves copies, each of which waits for the ids to be written that it
+// reads as a whole.
+func (x *reading) room(other *span) *span {
+	if x.span.valid {
+		return other
+	}
+	return &x.span
+}
+
+func (x *reading) readTraceContext(src *headers.Source) {
 	lines := src.Lines(&traceparentHeader)
 	switch {
 	case len(lines) == 0 || len(lines) == 1 && lines[0] == "":
@@ -118,98 +140,88 @@ func (x *Extraction) readTraceContext(src *headers.Source) {
 		x.refuse(fault{traceparentHeader.Lower, lines[0], 0, ruleTraceparentLines})
 		return
 	}
-	var c trace.SpanContextConfig
-	if offset, rule := parseTraceparent(lines[0], &c); rule != "" {
+	var other span
+	sc := x.room(&other)
+	if offset, rule := parseTraceparent(lines[0], &sc.SpanContextConfig); rule != "" {
+		*sc = span{}
 		x.refuse(fault{traceparentHeader.Lower, lines[0], offset, rule}) // and tracestate is not looked at
 		return
 	}
 	whole := ""
 	if lines := src.Lines(&tracestateHeader); len(lines) > 0 {
 		var f fault
-		c.TraceState, whole, f = parseTracestate(lines)
+		sc.TraceState, whole, f = parseTracestate(lines)
 		x.refuse(f)
 	}
-	if x.SpanContext.IsValid() {
-		sc := trace.NewSpanContext(c)
-		x.take(TraceContext, &sc, Unstated, trace.SpanID{})
-		return
+	sc.valid = true
+	if x.take(TraceContext, sc, Unstated, trace.SpanID{}); sc == &x.span {
+		x.Tracestate = whole
 	}
-	x.begin(TraceContext, &c, Unstated, trace.SpanID{})
-	x.Tracestate = whole
 }
 
-// begin is take for the first span that is named. It saves the usual case two copies,
-// each of which waits for the ids to be written that it reads as a whole.
-func (x *Extraction) begin(f Format, c *trace.SpanContextConfig, s Sampling, parent trace.SpanID) {
-	x.SpanContext = trace.NewSpanContext(*c)
-	x.Format, x.Sampling, x.Parent = f, s, parent
-}
-
-func (x *Extraction) readB3(src *headers.Source) {
+func (x *reading) readB3(src *headers.Source) {
 	v := src.First(&b3Header)
 	if v == "" {
 		return
 	}
-	var p b3Parts
+	var other span
+	p := b3Parts{ids: x.room(&other)}
 	if offset, rule := p.parseSingle(v); rule != "" {
+		*p.ids = span{}
 		x.refuse(fault{b3Header.Lower, v, offset, rule})
 		return
 	}
-	x.takeB3(B3, &p)
+	x.take(B3, p.span(), p.sampling, p.parent)
 }
 
-func (x *Extraction) readB3Multi(src *headers.Source) {
+func (x *reading) readB3Multi(src *headers.Source) {
 	traceID := src.First(&b3TraceIDHeader)
 	sampled := src.First(&b3SampledHeader)
 	flags := src.First(&b3FlagsHeader)
 	if traceID == "" && sampled == "" && flags == "" {
 		return // a lone span id says nothing
 	}
-	var p b3Parts
+	var other span
+	p := b3Parts{ids: x.room(&other)}
 	if f := p.parseMulti(traceID, src.First(&b3SpanIDHeader), src.First(&b3ParentHeader), sampled, flags); f.rule != "" {
+		*p.ids = span{}
 		x.refuse(f)
 		return
 	}
-	x.takeB3(B3Multi, &p)
-}
-
-func (x *Extraction) takeB3(f Format, p *b3Parts) {
-	if p.ids.SpanID.IsValid() && !x.SpanContext.IsValid() {
-		x.begin(f, p.config(), p.sampling, p.parent)
-		return
-	}
-	sc := p.spanContext()
-	x.take(f, &sc, p.sampling, p.parent)
+	x.take(B3Multi, p.span(), p.sampling, p.parent)
 }
 
 // take records what format f says and reports whether it names the trace that counts.
-func (x *Extraction) take(f Format, sc *trace.SpanContext, s Sampling, parent trace.SpanID) bool {
+// sc is x.span where that was empty before.
+func (x *reading) take(f Format, sc *span, s Sampling, parent trace.SpanID) bool {
 	switch {
-	case !sc.IsValid():
+	case !sc.valid:
 		if x.Format == 0 && s != Unstated {
 			x.Format, x.Sampling = f, s
 		}
 		return false
-	case !x.SpanContext.IsValid():
-		x.SpanContext, x.Format, x.Sampling, x.Parent = *sc, f, s, parent
-	case sc.TraceID() != x.SpanContext.TraceID():
+	case sc == &x.span:
+		x.Format, x.Sampling, x.Parent = f, s, parent
+	case !x.span.valid:
+		x.span, x.Format, x.Sampling, x.Parent = *sc, f, s, parent
+	case sc.TraceID != x.span.TraceID:
 		if !x.Other.IsValid() {
-			x.Other = *sc
+			x.Other = sc.context()
 		}
 		return false
-	case sc.SpanID() != x.SpanContext.SpanID():
-	case x.Sampling == Unstated && sc.IsSampled() == x.SpanContext.IsSampled():
+	case sc.SpanID != x.span.SpanID:
+	case x.Sampling == Unstated && sc.TraceFlags.IsSampled() == x.span.TraceFlags.IsSampled():
 		x.Sampling = s
 	case x.Format == OTSpanContext && x.Sampling == Deferred && (s == Deny || s == Accept || s == Debug):
 		// O-Z5: x-b3-* of the same span stand beside the text, which has no flag.
 		x.Sampling = s
-		x.SpanContext = x.SpanContext.WithTraceFlags(sc.TraceFlags())
+		x.span.TraceFlags = sc.TraceFlags
 	}
 	return true
 }
 
 // refuse records f, unless it is no fault.
-func (x *Extraction) refuse(f fault) {
+func (x *reading) refuse(f fault) {
 	if f.rule != "" {
 		x.Err = errors.Join(x.Err, f.err())
 	}

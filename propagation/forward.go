@@ -82,7 +82,7 @@ func owned(lower string, formats []Format, ids bool) bool {
 
 // readForward reads the headers that are to travel on. Whole headers go: those with
 // control bytes, and from the first on that does not fit all that follow it.
-func (x *Extraction) readForward(src *headers.Source, names []headers.Name) {
+func (x *reading) readForward(src *headers.Source, names []headers.Name) {
 	count, size := 0, 0
 	for i := range names {
 		n := &names[i]

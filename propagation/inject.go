@@ -29,22 +29,22 @@ import (
 // With Config.Strict nothing is removed, and for a request whose trace headers were
 // refused no trace context is written; see there.
 func (p *Propagator) Inject(ctx context.Context, carrier otelprop.TextMapCarrier) {
-	k, ok := newSink(carrier)
-	if !ok {
+	var k sink
+	if !k.reset(carrier) {
 		return
 	}
 	s := reqctx.From(ctx)
-	if k.values = p.values; p.ids && s != nil && s.RequestID != "" {
-		k.values++
+	var b baggage.Baggage
+	if p.writeBaggage {
+		b = baggage.FromContext(ctx)
 	}
+	k.values = p.foresee(s, b.Len() > 0)
 	if len(p.inject) > 0 && (s == nil || !s.Null) { // W-6, B-9
 		p.writeTrace(ctx, &k, s)
 	}
-	if p.writeBaggage {
-		if b := baggage.FromContext(ctx); b.Len() > 0 {
-			if v := baggageValue(b, s); v != "" {
-				k.set(&baggageHeader, v)
-			}
+	if b.Len() > 0 {
+		if v := baggageValue(b, s); v != "" {
+			k.set(&baggageHeader, v)
 		}
 	}
 	if s != nil {
@@ -55,17 +55,35 @@ func (p *Propagator) Inject(ctx context.Context, carrier otelprop.TextMapCarrier
 	}
 }
 
-func (p *Propagator) writeTrace(ctx context.Context, k *sink, s *reqctx.State) {
-	sc := trace.SpanContextFromContext(ctx) // of 80 bytes, so it goes on as a pointer
-	valid, sampling := sc.IsValid(), Unstated
-	if s != nil {
-		sampling = outgoing(&sc, valid, s)
+// foresee returns how many headers there are to write for the request whose state is s,
+// a tracestate left aside.
+func (p *Propagator) foresee(s *reqctx.State, bag bool) int {
+	n := p.values
+	if bag {
+		n++
 	}
-	if !valid && sampling == Unstated {
+	if p.ids && s != nil {
+		if s.RequestID != "" {
+			n++
+		}
+		if s.HasClientTraceID {
+			n++
+		}
+	}
+	return max(n, 1)
+}
+
+func (p *Propagator) writeTrace(ctx context.Context, k *sink, s *reqctx.State) {
+	current := trace.SpanContextFromContext(ctx)
+	sc, sampling := spanOf(&current), Unstated
+	if s != nil {
+		sampling = outgoing(&sc, s)
+	}
+	if !sc.valid && sampling == Unstated {
 		return
 	}
 	var items []item
-	if valid {
+	if sc.valid {
 		k.removeStale(p.stale)
 		if p.writeItems {
 			if b := baggage.FromContext(ctx); b.Len() > 0 {
@@ -76,7 +94,7 @@ func (p *Propagator) writeTrace(ctx context.Context, k *sink, s *reqctx.State) {
 	for _, f := range p.inject {
 		switch f {
 		case TraceContext:
-			if valid {
+			if sc.valid {
 				writeTraceContext(k, &sc, s)
 			}
 		case B3:
@@ -98,9 +116,9 @@ func (p *Propagator) writeTrace(ctx context.Context, k *sink, s *reqctx.State) {
 
 // outgoing returns what B3 is to say beside the flag of sc in the request whose state
 // is s.
-func outgoing(sc *trace.SpanContext, valid bool, s *reqctx.State) Sampling {
+func outgoing(sc *span, s *reqctx.State) Sampling {
 	sampling := Sampling(s.Sampling)
-	if !valid {
+	if !sc.valid {
 		if sampling == Deferred {
 			return Unstated
 		}
@@ -108,40 +126,64 @@ func outgoing(sc *trace.SpanContext, valid bool, s *reqctx.State) Sampling {
 	}
 	switch sampling {
 	case Debug:
-		if sc.IsSampled() {
+		if sc.TraceFlags.IsSampled() {
 			return Debug
 		}
 	case Deferred: // until somebody decided, the caller's ids go on as they came
-		if _, decided := s.Decision(); sc.IsRemote() && !decided {
+		if _, decided := s.Decision(); sc.Remote && !decided {
 			return Deferred
 		}
 	}
 	return Unstated
 }
 
-func writeTraceContext(k *sink, sc *trace.SpanContext, s *reqctx.State) {
+func writeTraceContext(k *sink, sc *span, s *reqctx.State) {
+	state, came := arrivedTracestate(sc, s)
+	if !came && sc.TraceState.Len() > 0 {
+		writeTracestate(k, sc)
+		return
+	}
+	if came {
+		k.expect()
+	}
 	var b [traceparentLen]byte
 	putTraceparent(&b, sc, supportedFlags)
 	k.set(&traceparentHeader, string(b[:]))
-	if v := outgoingTracestate(sc, s); v != "" {
-		k.set(&tracestateHeader, v)
+	if came {
+		k.set(&tracestateHeader, state)
 	} else {
 		k.remove(&tracestateHeader)
 	}
 }
 
-// outgoingTracestate returns the tracestate of sc. What came with the request whose
-// state is s goes on as it came, members among them that no TraceState can hold,
-// while sc is of the caller's trace and nobody has changed its TraceState.
-func outgoingTracestate(sc *trace.SpanContext, s *reqctx.State) string {
-	ts := sc.TraceState()
-	if s != nil && s.Tracestate != "" && sc.TraceID() == s.Remote.TraceID() && sameTracestate(ts, s.Remote.TraceState()) {
-		return s.Tracestate
+// writeTracestate writes traceparent and tracestate, both in one string.
+func writeTracestate(k *sink, sc *span) {
+	var usual [256]byte // longer ones grow on the heap
+	b := usual[:traceparentLen]
+	putTraceparent((*[traceparentLen]byte)(b), sc, supportedFlags)
+	all := string(appendTracestate(b, sc.TraceState))
+	k.expect()
+	k.set(&traceparentHeader, all[:traceparentLen])
+	k.set(&tracestateHeader, all[traceparentLen:])
+}
+
+// outgoingTracestate returns the tracestate of sc in the request whose state is s.
+func outgoingTracestate(sc *span, s *reqctx.State) string {
+	if state, came := arrivedTracestate(sc, s); came {
+		return state
 	}
-	if ts.Len() == 0 {
-		return ""
+	var usual [usualTracestate]byte // longer ones grow on the heap
+	return string(appendTracestate(usual[:0], sc.TraceState))
+}
+
+// arrivedTracestate returns what came with the request whose state is s. It goes on as
+// it came, members among them that no TraceState can hold, while sc is of the caller's
+// trace and nobody has changed its TraceState, and else is false.
+func arrivedTracestate(sc *span, s *reqctx.State) (string, bool) {
+	if s == nil || s.Tracestate == "" || sc.TraceID != s.Remote.TraceID() || !sameTracestate(sc.TraceState, s.Remote.TraceState()) {
+		return "", false
 	}
-	return tracestateValue(ts)
+	return s.Tracestate, true
 }
 
 // stateText returns a state of B3 as a string that costs nothing.
@@ -152,11 +194,13 @@ func stateText(state byte) string {
 	return "0"
 }
 
-func writeB3Multi(k *sink, sc *trace.SpanContext, sampling Sampling) {
-	if sc.IsValid() {
-		traceID, spanID := sc.TraceID(), sc.SpanID()
+func writeB3Multi(k *sink, sc *span, sampling Sampling) {
+	if sc.valid {
 		var b [32 + 16]byte
-		ids := string(appendHex(appendHex(b[:0], traceID[:]), spanID[:]))
+		putHex(b[:], sc.TraceID[:8])
+		putHex(b[16:], sc.TraceID[8:])
+		putHex(b[32:], sc.SpanID[:])
+		ids := string(b[:])
 		k.set(&b3TraceIDHeader, ids[:32])
 		k.set(&b3SpanIDHeader, ids[32:])
 	} else {

@@ -32,11 +32,11 @@ const (
 // readJaeger reads uber-trace-id (P-2). Debug counts beside sampled alone, as the
 // format has it. A jaeger-debug-id without uber-trace-id asks for a debug trace;
 // jaeger-baggage is read with uber-trace-id and without.
-func (x *Extraction) readJaeger(src *headers.Source, carrier otelprop.TextMapCarrier, bag *legacyBaggage) {
+func (x *reading) readJaeger(src *headers.Source, carrier otelprop.TextMapCarrier, bag *legacyBaggage) {
 	v := src.First(&uberTraceIDHeader)
 	if v == "" {
 		if src.First(&jaegerDebugHeader) != "" {
-			x.take(Jaeger, &trace.SpanContext{}, Debug, trace.SpanID{})
+			x.take(Jaeger, &span{}, Debug, trace.SpanID{})
 		}
 		bag.readList(src.First(&jaegerBaggageHeader))
 		return
@@ -46,7 +46,7 @@ func (x *Extraction) readJaeger(src *headers.Source, carrier otelprop.TextMapCar
 		x.refuse(fault{uberTraceIDHeader.Lower, v, offset, rule})
 		return
 	}
-	if x.take(Jaeger, &p.SpanContext, p.Sampling, p.Parent) {
+	if sc := spanOf(&p.SpanContext); x.take(Jaeger, &sc, p.Sampling, p.Parent) {
 		bag.readPrefixed(carrier, &uberBaggagePrefix, true)
 		bag.readList(src.First(&jaegerBaggageHeader))
 	}
@@ -107,20 +107,19 @@ func (p *Parsed) parseJaeger(v string) (offset int, rule string) {
 
 // writeJaeger writes sc with 128 bits of trace id and no parent, as OpenTelemetry has
 // it, and baggage.
-func writeJaeger(k *sink, sc *trace.SpanContext, sampling Sampling, items []item) {
-	if !sc.IsValid() {
+func writeJaeger(k *sink, sc *span, sampling Sampling, items []item) {
+	if !sc.valid {
 		return
 	}
-	traceID, spanID := sc.TraceID(), sc.SpanID()
 	var buf [maxUberTraceID]byte
-	b := appendHex(buf[:0], traceID[:])
+	b := appendHex(buf[:0], sc.TraceID[:])
 	b = append(b, ':')
-	b = appendHex(b, spanID[:])
+	b = appendHex(b, sc.SpanID[:])
 	b = append(b, ":0:"...)
 	switch {
 	case sampling == Debug:
 		b = append(b, '0'+jaegerSampled+jaegerDebug)
-	case sc.IsSampled():
+	case sc.TraceFlags.IsSampled():
 		b = append(b, '0'+jaegerSampled)
 	default:
 		b = append(b, '0')

@@ -418,13 +418,13 @@ func AppendOTSpanContext(dst []byte, p Parsed) []byte {
 			items = append(items, item{k, p.Baggage[k]})
 		}
 	}
-	return appendLightStep(dst, &p.SpanContext, items)
+	sc := spanOf(&p.SpanContext)
+	return appendLightStep(dst, &sc, items)
 }
 
-func appendLightStep(dst []byte, sc *trace.SpanContext, items []item) []byte {
-	traceID, spanID := sc.TraceID(), sc.SpanID()
-	low := binary.BigEndian.Uint64(traceID[8:])
-	if low == 0 || !sc.IsValid() {
+func appendLightStep(dst []byte, sc *span, items []item) []byte {
+	low := binary.BigEndian.Uint64(sc.TraceID[8:])
+	if low == 0 || !sc.valid {
 		return dst
 	}
 	var buf [maxLightStep]byte
@@ -432,8 +432,8 @@ func appendLightStep(dst []byte, sc *trace.SpanContext, items []item) []byte {
 	b := append(buf[head:head], 1<<3|wireFixed64)
 	b = binary.LittleEndian.AppendUint64(b, low)
 	b = append(b, 2<<3|wireFixed64)
-	b = binary.LittleEndian.AppendUint64(b, binary.BigEndian.Uint64(spanID[:]))
-	if sc.IsSampled() {
+	b = binary.LittleEndian.AppendUint64(b, binary.BigEndian.Uint64(sc.SpanID[:]))
+	if sc.TraceFlags.IsSampled() {
 		b = append(b, 3<<3|wireVarint, 1)
 	}
 	for i, n := 0, 0; i < len(items) && n < maxBaggageMembers; i++ {
@@ -512,7 +512,7 @@ func AppendOTSpanContextText(dst []byte, p Parsed) []byte {
 }
 
 // readOTSpanContext reads x-ot-span-context.
-func (x *Extraction) readOTSpanContext(src *headers.Source, bag *legacyBaggage) {
+func (x *reading) readOTSpanContext(src *headers.Source, bag *legacyBaggage) {
 	v := src.First(&otSpanContextHeader)
 	if v == "" {
 		return
@@ -522,21 +522,20 @@ func (x *Extraction) readOTSpanContext(src *headers.Source, bag *legacyBaggage) 
 		x.refuse(fault{otSpanContextHeader.Lower, v, offset, rule}) // O-L5, O-Z4: a new trace
 		return
 	}
-	if x.take(OTSpanContext, &p.SpanContext, p.Sampling, p.Parent) && len(p.Baggage) > 0 {
+	if sc := spanOf(&p.SpanContext); x.take(OTSpanContext, &sc, p.Sampling, p.Parent) && len(p.Baggage) > 0 {
 		bag.readMap(p.Baggage)
 	}
 }
 
 // writeOTSpanContext writes LightStep's form or, with text, that of Envoy's Zipkin
 // tracer.
-func writeOTSpanContext(ctx context.Context, k *sink, sc *trace.SpanContext, s *reqctx.State, items []item, text bool) {
-	traceID := sc.TraceID()
-	if [8]byte(traceID[8:]) == ([8]byte{}) || !sc.IsValid() {
+func writeOTSpanContext(ctx context.Context, k *sink, sc *span, s *reqctx.State, items []item, text bool) {
+	if [8]byte(sc.TraceID[8:]) == ([8]byte{}) || !sc.valid {
 		return
 	}
 	if text {
 		var b [zipkinTextLen]byte
-		k.set(&otSpanContextHeader, string(AppendOTSpanContextText(b[:0], Parsed{SpanContext: *sc, Parent: parentOf(ctx, sc, s)})))
+		k.set(&otSpanContextHeader, string(AppendOTSpanContextText(b[:0], Parsed{SpanContext: sc.context(), Parent: parentOf(ctx, sc, s)})))
 		return
 	}
 	var b [maxOTSpanContext]byte

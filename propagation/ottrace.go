@@ -19,7 +19,7 @@ const (
 // readOTTrace reads ot-tracer-* with the tolerance of all libraries that write them
 // (P-1): ids without the zeros in front, an absent ot-tracer-sampled, which then
 // leaves the decision to this hop. An ot-tracer-sampled alone says nothing.
-func (x *Extraction) readOTTrace(src *headers.Source, carrier otelprop.TextMapCarrier, bag *legacyBaggage) {
+func (x *reading) readOTTrace(src *headers.Source, carrier otelprop.TextMapCarrier, bag *legacyBaggage) {
 	traceID, spanID := src.First(&otTraceIDHeader), src.First(&otSpanIDHeader)
 	if traceID == "" && spanID == "" {
 		return
@@ -52,26 +52,25 @@ func (x *Extraction) readOTTrace(src *headers.Source, carrier otelprop.TextMapCa
 		x.refuse(fault{otSpanIDHeader.Lower, spanID, at, ruleOTSpan})
 		return
 	}
-	if sc := trace.NewSpanContext(c); x.take(OTTrace, &sc, sampling, trace.SpanID{}) {
+	if sc := (span{c, true}); x.take(OTTrace, &sc, sampling, trace.SpanID{}) {
 		bag.readPrefixed(carrier, &otBaggagePrefix, false)
 	}
 }
 
 // writeOTTrace writes sc with the last 64 bits of its trace id, all that the readers
 // of this format can have in common, and baggage.
-func writeOTTrace(k *sink, sc *trace.SpanContext, sampling Sampling, items []item) {
-	traceID, spanID := sc.TraceID(), sc.SpanID()
-	if [8]byte(traceID[8:]) == ([8]byte{}) || !sc.IsValid() {
+func writeOTTrace(k *sink, sc *span, sampling Sampling, items []item) {
+	if [8]byte(sc.TraceID[8:]) == ([8]byte{}) || !sc.valid {
 		return
 	}
 	var b [16 + 16]byte
-	ids := string(appendHex(appendHex(b[:0], traceID[8:]), spanID[:]))
+	ids := string(appendHex(appendHex(b[:0], sc.TraceID[8:]), sc.SpanID[:]))
 	k.set(&otTraceIDHeader, ids[:16])
 	k.set(&otSpanIDHeader, ids[16:])
 	switch {
 	case sampling == Deferred:
 		k.remove(&otSampledHeader)
-	case sc.IsSampled():
+	case sc.TraceFlags.IsSampled():
 		k.set(&otSampledHeader, "true")
 	default:
 		k.set(&otSampledHeader, "false")

@@ -217,21 +217,21 @@ func (p *Propagator) Extract(ctx context.Context, carrier otelprop.TextMapCarrie
 	if s := reqctx.From(ctx); s != nil && s.Served && headers.Same(s.Carrier, carrier) {
 		return ctx
 	}
-	var x Extraction
-	p.read(&x, carrier)
+	var x reading
+	var src headers.Source
+	src.Reset(carrier)
+	p.read(&x, &src, carrier)
 	if x.Baggage.Len() > 0 {
 		ctx = baggage.ContextWithBaggage(ctx, x.Baggage) // below the state, see baggageValue
 	}
 	var in headers.IDs
 	if p.ids {
-		src := headers.NewSource(carrier)
 		in = readIDs(&src)
 	}
-	valid := x.SpanContext.IsValid()
 	switch {
-	case p.needsState(ctx, &x, valid) || in != (headers.IDs{}):
-	case valid:
-		return reqctx.WithRemote(ctx, &x.SpanContext, uint8(x.Sampling))
+	case p.needsState(ctx, &x) || in != (headers.IDs{}):
+	case x.span.valid:
+		return reqctx.WithRemote(ctx, &x.span.SpanContextConfig, uint8(x.Sampling))
 	default:
 		return ctx
 	}
@@ -244,14 +244,14 @@ func (p *Propagator) Extract(ctx context.Context, carrier otelprop.TextMapCarrie
 		Sampling:         uint8(x.Sampling),
 		Format:           uint8(x.Format),
 		Null:             x.Null,
-		Remote:           x.SpanContext,
+		Remote:           x.span.context(),
 		B3Parent:         x.Parent,
 		Tracestate:       x.Tracestate,
 		Forward:          x.Forward,
 		Carrier:          carrier,
 	}}
 	e.inherit(ctx)
-	if !valid {
+	if !x.span.valid {
 		return &e.State
 	}
 	e.caller = reqctx.Carrying(&e.Remote)
@@ -265,9 +265,9 @@ type extracted struct {
 	caller reqctx.Span
 }
 
-// needsState reports whether what x says takes more than the caller's span to keep;
-// valid tells that there is one.
-func (p *Propagator) needsState(ctx context.Context, x *Extraction, valid bool) bool {
+// needsState reports whether what x says takes more than the caller's span to keep.
+func (p *Propagator) needsState(ctx context.Context, x *reading) bool {
+	valid := x.span.valid
 	switch {
 	case x.Tracestate != "" || x.Forward != nil || x.Null || x.Parent.IsValid():
 		return true

@@ -328,6 +328,11 @@ func TestPropagatorAllocs(t *testing.T) {
 		p.Inject(in, otelprop.HeaderCarrier(out))
 	}
 	b3Multi := mustNew(t, Config{Inject: []Format{B3Multi}})
+	bag := otelprop.HeaderCarrier(headerSet("baggage", "customer=123,session=a%20b,request=7;p=1"))
+	full := p.Extract(ctx, otelprop.HeaderCarrier(headerSet("traceparent", traceparent, "tracestate", "a=1,b=2",
+		"x-request-id", requestUUID, "x-client-trace-id", "c")))
+	state := trace.ContextWithSpanContext(ctx, trace.SpanContextFromContext(full))
+	full = baggage.ContextWithBaggage(full, baggage.FromContext(p.Extract(ctx, otelprop.HeaderCarrier(headerSet("baggage", "a=1")))))
 	for _, tt := range []struct {
 		what string
 		most float64
@@ -339,6 +344,16 @@ func TestPropagatorAllocs(t *testing.T) {
 		{"Extract of a b3 alone", 1, func() { alone.Extract(ctx, single) }},
 		// The traceparent, and one array for the values of both headers.
 		{"Inject of traceparent and request id", 2, w3cAndID},
+		// Both in one string, and one array for all values.
+		{"Inject of traceparent and tracestate", 2, func() { p.Inject(state, otelprop.HeaderCarrier(out)) }},
+		// The members and the text of the baggage beside these.
+		{"Inject of everything", 4, func() {
+			clear(out)
+			p.Inject(full, otelprop.HeaderCarrier(out))
+		}},
+		// Two of a context, two of a map, and what OpenTelemetry's parser takes for each
+		// member, its value and its property.
+		{"Extract of baggage", 15, func() { p.Extract(ctx, bag) }},
 		// Both ids in one string, and one array for all values.
 		{"Inject of x-b3-* and request id", 2, func() { b3Multi.Inject(in, otelprop.HeaderCarrier(out)) }},
 	} {

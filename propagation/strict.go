@@ -68,7 +68,7 @@ const (
 const maxEnvoyLines = 100
 
 // readEnvoy reads what t reads.
-func (x *Extraction) readEnvoy(src *headers.Source, t envoyTracer) {
+func (x *reading) readEnvoy(src *headers.Source, t envoyTracer) {
 	if t.b3 {
 		if v, ok := firstLine(src, &b3Header); ok {
 			x.readEnvoySingle(v) // B-6: x-b3-* are not looked at
@@ -88,7 +88,7 @@ func (x *Extraction) readEnvoy(src *headers.Source, t envoyTracer) {
 		}
 	}
 	if flag != Unstated {
-		x.take(B3Multi, &trace.SpanContext{}, flag, trace.SpanID{}) // B-4
+		x.take(B3Multi, &span{}, flag, trace.SpanID{}) // B-4
 	}
 }
 
@@ -102,19 +102,19 @@ func firstLine(src *headers.Source, h *headers.Name) (string, bool) {
 
 // readEnvoyTraceparent reads a traceparent and tracestate; false when v is refused and
 // the Zipkin tracer goes on to a new trace.
-func (x *Extraction) readEnvoyTraceparent(src *headers.Source, v string, zipkin bool) bool {
-	var c trace.SpanContextConfig
-	if offset, rule := parseEnvoyTraceparent(v, &c); rule != "" {
+func (x *reading) readEnvoyTraceparent(src *headers.Source, v string, zipkin bool) bool {
+	var sc span
+	if offset, rule := parseEnvoyTraceparent(v, &sc.SpanContextConfig); rule != "" {
 		x.refuse(fault{traceparentHeader.Lower, v, offset, rule})
 		x.Null = !zipkin // W-6, B-15
 		return x.Null
 	}
 	if lines := src.Lines(&tracestateHeader); len(lines) > 0 {
 		var f fault
-		c.TraceState, x.Tracestate, f = rawTracestate(lines)
+		sc.TraceState, x.Tracestate, f = rawTracestate(lines)
 		x.refuse(f)
 	}
-	sc := trace.NewSpanContext(c)
+	sc.valid = true
 	x.take(TraceContext, &sc, Unstated, trace.SpanID{})
 	return true
 }
@@ -187,15 +187,15 @@ func rawTracestate(lines []string) (ts trace.TraceState, raw string, f fault) {
 }
 
 // readEnvoySingle reads a b3.
-func (x *Extraction) readEnvoySingle(v string) {
-	var p b3Parts
+func (x *reading) readEnvoySingle(v string) {
+	p := b3Parts{ids: new(span)}
 	if offset, rule := p.parseEnvoySingle(v); rule != "" {
 		x.refuse(fault{b3Header.Lower, v, offset, rule})
 		x.Null = true // B-9
 		return
 	}
 	if len(v) == 1 {
-		x.take(B3, &trace.SpanContext{}, p.sampling, p.parent)
+		x.take(B3, &span{}, p.sampling, p.parent)
 		return
 	}
 	x.takeEnvoy(B3, &b3Header, v, &p)
@@ -203,13 +203,13 @@ func (x *Extraction) readEnvoySingle(v string) {
 
 // readEnvoyMulti reads x-b3-*; false when they name no span and a new trace begins
 // (B-8).
-func (x *Extraction) readEnvoyMulti(src *headers.Source, flag Sampling) bool {
+func (x *reading) readEnvoyMulti(src *headers.Source, flag Sampling) bool {
 	traceID, hasTrace := firstLine(src, &b3TraceIDHeader)
 	spanID, hasSpan := firstLine(src, &b3SpanIDHeader)
 	if !hasTrace || !hasSpan {
 		return false
 	}
-	p := b3Parts{sampling: flag}
+	p := b3Parts{ids: new(span), sampling: flag}
 	if flag == Unstated {
 		p.sampling = Deferred
 	}
@@ -232,15 +232,15 @@ func (x *Extraction) readEnvoyMulti(src *headers.Source, flag Sampling) bool {
 
 // takeEnvoy records what a B3 encoding says. Envoy goes on with ids of zero too (B-8);
 // no SpanContext holds these, so that a new trace begins, with the same state.
-func (x *Extraction) takeEnvoy(f Format, h *headers.Name, v string, p *b3Parts) {
-	sc := p.spanContext()
-	if !sc.IsValid() {
+func (x *reading) takeEnvoy(f Format, h *headers.Name, v string, p *b3Parts) {
+	sc := p.span()
+	if !sc.valid {
 		x.refuse(fault{h.Lower, v, 0, ruleEnvoyZero})
 		if p.sampling == Deferred {
 			return
 		}
 	}
-	x.take(f, &sc, p.sampling, p.parent)
+	x.take(f, sc, p.sampling, p.parent)
 }
 
 // envoySampled reads x-b3-sampled: 1 and true are yes, everything else no (B-2).
@@ -348,7 +348,7 @@ func envoyNumber(dst []byte, v string) bool {
 
 // write writes what t writes. It removes nothing: what stands beside goes on, as
 // through a proxy (B-13).
-func (t envoyTracer) write(ctx context.Context, k *sink, sc *trace.SpanContext, sampling Sampling, s *reqctx.State) {
+func (t envoyTracer) write(ctx context.Context, k *sink, sc *span, sampling Sampling, s *reqctx.State) {
 	if t.zipkin() {
 		state := b3Out(sc, sampling)
 		if state == 'd' {
@@ -361,7 +361,7 @@ func (t envoyTracer) write(ctx context.Context, k *sink, sc *trace.SpanContext, 
 			writeEnvoyMulti(k, sc, state, parentOf(ctx, sc, s))
 		}
 	}
-	if !t.w3c || !sc.IsValid() {
+	if !t.w3c || !sc.valid {
 		return
 	}
 	var b [traceparentLen]byte
@@ -372,20 +372,19 @@ func (t envoyTracer) write(ctx context.Context, k *sink, sc *trace.SpanContext, 
 	}
 }
 
-func writeEnvoySingle(k *sink, sc *trace.SpanContext, state byte, parent trace.SpanID) {
+func writeEnvoySingle(k *sink, sc *span, state byte, parent trace.SpanID) {
 	var buf [maxB3Len]byte
 	b := buf[:0]
-	if sc.IsValid() {
-		spanID := sc.SpanID()
+	if sc.valid {
 		b = append(appendEnvoyTrace(b, sc), '-')
-		b = appendHex(b, spanID[:])
+		b = appendHex(b, sc.SpanID[:])
 	}
 	if state != 0 {
 		if len(b) > 0 {
 			b = append(b, '-')
 		}
 		b = append(b, state)
-		if sc.IsValid() && parent.IsValid() {
+		if sc.valid && parent.IsValid() {
 			b = append(b, '-')
 			b = appendHex(b, parent[:])
 		}
@@ -395,13 +394,12 @@ func writeEnvoySingle(k *sink, sc *trace.SpanContext, state byte, parent trace.S
 	}
 }
 
-func writeEnvoyMulti(k *sink, sc *trace.SpanContext, state byte, parent trace.SpanID) {
-	if sc.IsValid() {
-		spanID := sc.SpanID()
+func writeEnvoyMulti(k *sink, sc *span, state byte, parent trace.SpanID) {
+	if sc.valid {
 		var b [32 + 16 + 16]byte
 		ids := appendEnvoyTrace(b[:0], sc)
 		n := len(ids)
-		ids = appendHex(ids, spanID[:])
+		ids = appendHex(ids, sc.SpanID[:])
 		if parent.IsValid() {
 			ids = appendHex(ids, parent[:])
 		}
@@ -418,18 +416,17 @@ func writeEnvoyMulti(k *sink, sc *trace.SpanContext, state byte, parent trace.Sp
 }
 
 // appendEnvoyTrace appends 16 digits where the upper half is zero (B-14), else 32.
-func appendEnvoyTrace(dst []byte, sc *trace.SpanContext) []byte {
-	traceID := sc.TraceID()
-	if [8]byte(traceID[:8]) == ([8]byte{}) {
-		return appendHex(dst, traceID[8:])
+func appendEnvoyTrace(dst []byte, sc *span) []byte {
+	if [8]byte(sc.TraceID[:8]) == ([8]byte{}) {
+		return appendHex(dst, sc.TraceID[8:])
 	}
-	return appendHex(dst, traceID[:])
+	return appendHex(dst, sc.TraceID[:])
 }
 
 // parentOf returns the parent of the span that sc names, zero where it has none or it
 // cannot be told.
-func parentOf(ctx context.Context, sc *trace.SpanContext, s *reqctx.State) trace.SpanID {
-	if s != nil && sc.SpanID() == s.Remote.SpanID() && sc.TraceID() == s.Remote.TraceID() {
+func parentOf(ctx context.Context, sc *span, s *reqctx.State) trace.SpanID {
+	if s != nil && sc.SpanID == s.Remote.SpanID() && sc.TraceID == s.Remote.TraceID() {
 		return s.B3Parent // B-11: the caller's own span
 	}
 	if span, ok := trace.SpanFromContext(ctx).(interface{ Parent() trace.SpanContext }); ok {
@@ -439,11 +436,11 @@ func parentOf(ctx context.Context, sc *trace.SpanContext, s *reqctx.State) trace
 		return trace.SpanID{}
 	}
 	if s.Span != nil { // sc is not recorded, and below it
-		if server := s.Span.SpanContext(); server.TraceID() == sc.TraceID() && server.SpanID() != sc.SpanID() {
+		if server := s.Span.SpanContext(); server.TraceID() == sc.TraceID && server.SpanID() != sc.SpanID {
 			return server.SpanID()
 		}
 	}
-	if s.Remote.TraceID() == sc.TraceID() {
+	if s.Remote.TraceID() == sc.TraceID {
 		return s.Remote.SpanID()
 	}
 	return trace.SpanID{}

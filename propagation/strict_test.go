@@ -258,7 +258,8 @@ func TestParentOf(t *testing.T) {
 		{"another trace", spanStub{sc: sc}, &reqctx.State{Remote: other, Span: spanStub{sc: other}}, trace.SpanID{}},
 		{"B-11 it is the caller's span", childStub{spanStub{sc: caller}, caller}, &reqctx.State{Remote: caller, B3Parent: trace.SpanID{7}}, trace.SpanID{7}},
 	} {
-		own := tt.span.SpanContext()
+		sc := tt.span.SpanContext()
+		own := spanOf(&sc)
 		if got := parentOf(trace.ContextWithSpan(context.Background(), tt.span), &own, tt.state); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}

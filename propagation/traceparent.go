@@ -86,20 +86,20 @@ func parseTraceparent(v string, c *trace.SpanContextConfig) (offset int, rule st
 // AppendTraceparent appends sc as a traceparent of version 00, 55 bytes, lower case,
 // with the flags sampled and random. An invalid sc appends nothing.
 func AppendTraceparent(dst []byte, sc trace.SpanContext) []byte {
-	if !sc.IsValid() {
+	s := spanOf(&sc)
+	if !s.valid {
 		return dst
 	}
 	var b [traceparentLen]byte
-	putTraceparent(&b, &sc, supportedFlags)
+	putTraceparent(&b, &s, supportedFlags)
 	return append(dst, b[:]...)
 }
 
 // putTraceparent writes the traceparent of sc, which is valid, with those flags of it.
-func putTraceparent(b *[traceparentLen]byte, sc *trace.SpanContext, flags trace.TraceFlags) {
-	traceID, spanID := sc.TraceID(), sc.SpanID()
+func putTraceparent(b *[traceparentLen]byte, sc *span, flags trace.TraceFlags) {
 	b[0], b[1], b[2], b[35], b[52], b[53] = '0', '0', '-', '-', '-', '0'
-	putHex(b[3:], traceID[:8])
-	putHex(b[19:], traceID[8:])
-	putHex(b[36:], spanID[:])
-	b[54] = hexDigits[sc.TraceFlags()&flags]
+	putHex(b[3:], sc.TraceID[:8])
+	putHex(b[19:], sc.TraceID[8:])
+	putHex(b[36:], sc.SpanID[:])
+	b[54] = hexDigits[sc.TraceFlags&flags]
 }

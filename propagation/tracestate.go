@@ -231,23 +231,35 @@ func trimOWS(s string, from, to int) (int, int) {
 
 func isOWS(c byte) bool { return c == ' ' || c == '\t' }
 
-// tracestateValue returns ts as a header value of at most maxTracestateBytes. Where
+// appendTracestate appends ts as a header value of at most maxTracestateBytes. Where
 // it is longer, whole members of more than 128 bytes go, from the end, until it fits
 // (Trace Context, tracestate limits). It then always does: 32 shorter ones take half.
-func tracestateValue(ts trace.TraceState) string {
-	s := ts.String()
-	if len(s) <= maxTracestateBytes {
-		return s
+func appendTracestate(dst []byte, ts trace.TraceState) []byte {
+	if ts.Len() == 0 {
+		return dst
 	}
-	members := strings.Split(s, ",")
-	size := len(s)
+	from := len(dst)
+	ts.Walk(func(key, value string) bool {
+		if len(dst) > from {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, key...)
+		dst = append(dst, '=')
+		dst = append(dst, value...)
+		return true
+	})
+	size := len(dst) - from
+	if size <= maxTracestateBytes {
+		return dst
+	}
+	members := strings.Split(string(dst[from:]), ",")
 	for i := len(members) - 1; i >= 0 && size > maxTracestateBytes; i-- {
 		if n := len(members[i]); n > longTracestateMember {
 			members = slices.Delete(members, i, i+1)
 			size -= n + 1
 		}
 	}
-	return strings.Join(members, ",")
+	return append(dst[:from], strings.Join(members, ",")...)
 }
 
 // sameTracestate reports whether a and b have the same members in the same order.

@@ -117,8 +117,8 @@ func TestTracestateTooLong(t *testing.T) {
 	if n := len(ts.String()); n > maxTracestateBytes {
 		t.Fatalf("the list has %d bytes, of which nothing must go", n)
 	}
-	if got, want := tracestateValue(ts), ts.String(); got != want {
-		t.Errorf("tracestateValue of %d bytes = %d bytes, want all", len(want), len(got))
+	if got, want := string(appendTracestate(nil, ts)), ts.String(); got != want {
+		t.Errorf("appendTracestate of %d bytes = %d bytes, want all", len(want), len(got))
 	}
 
 	ts = trace.TraceState{}
@@ -132,20 +132,20 @@ func TestTracestateTooLong(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := tracestateValue(ts)
+	got := string(appendTracestate(nil, ts))
 	if len(got) > maxTracestateBytes || len(got) < maxTracestateBytes-400 {
-		t.Errorf("tracestateValue has %d bytes, want as many as fit into %d", len(got), maxTracestateBytes)
+		t.Errorf("appendTracestate has %d bytes, want as many as fit into %d", len(got), maxTracestateBytes)
 	}
 	if _, err := ParseTracestate(got); err != nil {
-		t.Errorf("tracestateValue cannot be read again: %v", err)
+		t.Errorf("appendTracestate cannot be read again: %v", err)
 	}
 	for _, key := range []string{"k7", "k15", "k23", "k31"} {
 		if !strings.Contains(got, ","+key+"=short") {
-			t.Errorf("tracestateValue lost the short member %s", key)
+			t.Errorf("appendTracestate lost the short member %s", key)
 		}
 	}
 	if !strings.HasPrefix(got, "k0"+strings.Repeat("k", 100)) || strings.Contains(got, "k30k") {
-		t.Errorf("tracestateValue = %.40q…, want the first long members and not the last", got)
+		t.Errorf("appendTracestate = %.40q…, want the first long members and not the last", got)
 	}
 }
 

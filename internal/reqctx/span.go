@@ -84,10 +84,10 @@ type Remote struct {
 	sampling   uint8
 }
 
-// WithRemote returns a context below ctx whose current span is the remote one of sc, and
-// for which SamplingFrom answers sampling, a propagation.Sampling.
-func WithRemote(ctx context.Context, sc *trace.SpanContext, sampling uint8) context.Context {
-	r := &Remote{ctx, silence, sc.TraceID(), sc.SpanID(), sc.TraceState(), sc.TraceFlags(), sampling}
+// WithRemote returns a context below ctx whose current span is the remote one of sc,
+// and for which SamplingFrom answers sampling, a propagation.Sampling.
+func WithRemote(ctx context.Context, sc *trace.SpanContextConfig, sampling uint8) context.Context {
+	r := &Remote{ctx, silence, sc.TraceID, sc.SpanID, sc.TraceState, sc.TraceFlags, sampling}
 	if spanKey == nil {
 		return trace.ContextWithSpan(r, r)
 	}

@@ -11,13 +11,18 @@ import (
 
 func caller(t *testing.T) trace.SpanContext {
 	t.Helper()
+	return trace.NewSpanContext(callerConfig(t))
+}
+
+func callerConfig(t *testing.T) trace.SpanContextConfig {
+	t.Helper()
 	ts, err := trace.ParseTraceState("a=1,b=2")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return trace.NewSpanContext(trace.SpanContextConfig{
+	return trace.SpanContextConfig{
 		TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, TraceState: ts, Remote: true,
-	})
+	}
 }
 
 // bothWays runs f with OpenTelemetry's key and as if it could not be learned.
@@ -65,9 +70,9 @@ func TestSpan(t *testing.T) {
 	if zero.SpanContext().IsValid() {
 		t.Error("a zero Span has ids")
 	}
-	sc := caller(t)
+	sc, cfg := caller(t), callerConfig(t)
 	carrying := Carrying(&sc)
-	remote, _ := WithRemote(t.Context(), &sc, 0).(trace.Span)
+	remote, _ := WithRemote(t.Context(), &cfg, 0).(trace.Span)
 	if spanKey == nil {
 		t.Fatal("not learned")
 	}
@@ -87,9 +92,9 @@ func TestSpan(t *testing.T) {
 
 func TestRemote(t *testing.T) {
 	bothWays(t, func(t *testing.T) {
-		sc := caller(t)
+		sc, cfg := caller(t), callerConfig(t)
 		type other struct{}
-		ctx := WithRemote(context.WithValue(t.Context(), other{}, "kept"), &sc, 3)
+		ctx := WithRemote(context.WithValue(t.Context(), other{}, "kept"), &cfg, 3)
 		if got := trace.SpanContextFromContext(ctx); !got.Equal(sc) {
 			t.Errorf("SpanContextFromContext = %v, want %v", got, sc)
 		}
@@ -104,7 +109,7 @@ type key2 struct{}
 // TestSamplingFrom holds whose word counts: that of the innermost node that has seen
 // headers.
 func TestSamplingFrom(t *testing.T) {
-	sc := caller(t)
+	sc := callerConfig(t)
 	remote := WithRemote(t.Context(), &sc, 3)
 	for name, tt := range map[string]struct {
 		ctx  context.Context
@@ -127,9 +132,9 @@ func TestSamplingFrom(t *testing.T) {
 }
 
 func TestSpanAllocs(t *testing.T) {
-	sc, ctx := caller(t), t.Context()
+	sc, cfg, ctx := caller(t), callerConfig(t), t.Context()
 	var sink context.Context
-	if n := testing.AllocsPerRun(100, func() { sink = WithRemote(ctx, &sc, 1) }); n > 1 {
+	if n := testing.AllocsPerRun(100, func() { sink = WithRemote(ctx, &cfg, 1) }); n > 1 {
 		t.Errorf("WithRemote: %v allocations, want 1", n)
 	}
 	if n := testing.AllocsPerRun(100, func() { trace.SpanContextFromContext(sink); SamplingFrom(sink) }); n > 0 {
