@@ -57,8 +57,8 @@ const ownTraces = 8 << 20
 type Tracing struct {
 	service     string
 	provider    trace.TracerProvider
-	owned       *sdktrace.TracerProvider // nil: the caller's
-	spans       *callspan.Source         // nil: the provider's own
+	owned       ownProvider      // provider, when it is Setup's; nil: the caller's
+	spans       *callspan.Source // nil: the provider's own
 	tracer      trace.Tracer
 	propagator  *propagation.Propagator
 	sampler     *sampler.Sampler
@@ -277,10 +277,10 @@ func (t *Tracing) build(env *otelenv.Reader, cfg *Config, res *resource.Resource
 		for _, p := range processors {
 			opts = append(opts, sdktrace.WithSpanProcessor(p))
 		}
-		t.owned = sdktrace.NewTracerProvider(opts...)
-		t.provider, t.ours, t.sdk = t.owned, true, true
+		made := sdktrace.NewTracerProvider(opts...)
+		t.owned, t.provider, t.ours, t.sdk = made, made, true, true
 		if !t.disabled && !sdkObserved() {
-			p := &provider{TracerProvider: t.owned}
+			p := &provider{TracerProvider: made, exporters: t.exporters}
 			p.calls = callspan.NewSource(callspan.Config{
 				Provider:   p,
 				Resource:   res,
@@ -290,7 +290,7 @@ func (t *Tracing) build(env *otelenv.Reader, cfg *Config, res *resource.Resource
 				Limits:     spanLimits(env),
 				Processors: processors,
 			})
-			t.provider, t.spans = p, p.calls
+			t.owned, t.provider, t.spans = p, p, p.calls
 		}
 	}
 	t.tracer = t.provider.Tracer(scopeName, trace.WithInstrumentationVersion(version))
@@ -634,13 +634,6 @@ func (t *Tracing) Shutdown(ctx context.Context) error {
 	}
 	for range t.exporters {
 		<-done
-	}
-	if t.spans != nil {
-		late := make([]sdktrace.SpanProcessor, len(t.exporters))
-		for i, e := range t.exporters {
-			late[i] = e
-		}
-		t.spans.Reset(late) // they go on counting
 	}
 	if err := t.owned.Shutdown(ctx); !errors.Is(err, exporter.ErrShutdown) {
 		errs[len(errs)-1] = err

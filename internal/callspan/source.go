@@ -16,7 +16,7 @@ import (
 )
 
 // Config is what the spans of a program have in common, as its TracerProvider has it. All
-// of it is needed.
+// of it is needed but Processors.
 type Config struct {
 	Provider   trace.TracerProvider // that Span.TracerProvider returns
 	Resource   *resource.Resource
@@ -30,7 +30,7 @@ type Config struct {
 // Source starts spans. It may be used concurrently. Use NewSource.
 type Source struct {
 	Config     // Processors are those at the start
-	processors atomic.Pointer[[]sdktrace.SpanProcessor]
+	processors atomic.Pointer[processors]
 	count      int // of attributes that a span keeps by itself
 
 	// sdk makes the spans that a Span hands to what is uncommon. Nobody hears of them.
@@ -39,16 +39,25 @@ type Source struct {
 	ended sdktrace.ReadWriteSpan
 }
 
+// processors are never changed, but replaced.
+type processors struct {
+	list   []sdktrace.SpanProcessor
+	closed bool
+}
+
+// maxOwn bounds the attributes that a span keeps by itself, since what it does about double
+// keys is quadratic. The SDK's limit is 128 unless it is set.
+const maxOwn = 128
+
 // NewSource returns a Source of spans as cfg has them.
 func NewSource(cfg Config) *Source {
 	f := &Source{Config: cfg, count: cfg.Limits.AttributeCountLimit}
-	list := slices.Clone(cfg.Processors)
-	f.processors.Store(&list)
+	f.processors.Store(&processors{list: slices.Clone(cfg.Processors)})
 	switch {
 	case cfg.Limits.AttributeValueLengthLimit >= 0:
 		f.count = 0 // all of them are for the SDK to cut
-	case f.count < 0:
-		f.count = 1 << 10
+	case f.count < 0 || f.count > maxOwn:
+		f.count = maxOwn
 	}
 	f.sdk = sdktrace.NewTracerProvider(
 		sdktrace.WithSampler(sdktrace.AlwaysSample()),
@@ -60,38 +69,55 @@ func NewSource(cfg Config) *Source {
 	return f
 }
 
-// Register adds a processor, which hears of spans that start or end from now on.
+// Register adds a processor, which hears of spans that start or end from now on. After
+// Close it does nothing.
 func (f *Source) Register(p sdktrace.SpanProcessor) {
-	f.change(func(list []sdktrace.SpanProcessor) []sdktrace.SpanProcessor { return append(list, p) })
-}
-
-// Unregister removes a processor. It is not shut down.
-func (f *Source) Unregister(p sdktrace.SpanProcessor) {
-	f.change(func(list []sdktrace.SpanProcessor) []sdktrace.SpanProcessor {
-		if i := slices.Index(list, p); i >= 0 {
-			return slices.Delete(list, i, i+1)
-		}
-		return list
+	f.change(func(old []sdktrace.SpanProcessor) *processors {
+		return &processors{list: append(slices.Clone(old), p)}
 	})
 }
 
-// Reset makes list the processors.
-func (f *Source) Reset(list []sdktrace.SpanProcessor) {
-	f.change(func([]sdktrace.SpanProcessor) []sdktrace.SpanProcessor { return list })
+// Unregister removes a processor, of several that are the same the last one, as the SDK
+// does, and tells whether it was there. It is not shut down. After Close nothing is.
+func (f *Source) Unregister(p sdktrace.SpanProcessor) (found bool) {
+	f.change(func(old []sdktrace.SpanProcessor) *processors {
+		i := len(old) - 1
+		for i >= 0 && old[i] != p {
+			i--
+		}
+		if found = i >= 0; !found {
+			return nil
+		}
+		return &processors{list: slices.Delete(slices.Clone(old), i, i+1)}
+	})
+	return found
 }
 
-// change replaces the list of processors by what edit makes of a copy.
-func (f *Source) change(edit func([]sdktrace.SpanProcessor) []sdktrace.SpanProcessor) {
+// Close makes late the processors for good. The first call counts.
+func (f *Source) Close(late []sdktrace.SpanProcessor) {
+	f.change(func([]sdktrace.SpanProcessor) *processors {
+		return &processors{list: slices.Clone(late), closed: true}
+	})
+}
+
+// change replaces the processors by what edit makes of them, unless that is nil.
+func (f *Source) change(edit func(old []sdktrace.SpanProcessor) *processors) {
 	for {
 		old := f.processors.Load()
-		list := edit(slices.Clone(*old))
-		if f.processors.CompareAndSwap(old, &list) {
+		if old.closed {
+			return
+		}
+		if p := edit(old.list); p == nil || f.processors.CompareAndSwap(old, p) {
 			return
 		}
 	}
 }
 
-// uncommon returns a recording span of the SDK's that no processor hears of.
+// hearers returns who hears of spans now. Nobody changes the list.
+func (f *Source) hearers() []sdktrace.SpanProcessor { return f.processors.Load().list }
+
+// uncommon returns a recording span of the SDK's that no processor hears of. It is to be
+// ended: runtime/trace has a task of it.
 func (f *Source) uncommon() sdktrace.ReadWriteSpan {
 	_, s := f.sdk.Start(context.Background(), "")
 	return s.(sdktrace.ReadWriteSpan)
@@ -101,7 +127,7 @@ func (f *Source) uncommon() sdktrace.ReadWriteSpan {
 // prepared s has it alone until Start, and may give it its first attributes by Room and
 // Fill. A span that the sampler drops does not record.
 func (f *Source) Prepare(ctx context.Context, s *Span, name string, kind trace.SpanKind, links []trace.Link) {
-	s.ReadWriteSpan, s.source, s.name, s.kind = f.ended, f, name, kind
+	s.ReadWriteSpan, s.source, s.name, s.kind = f.ended, f, name, trace.ValidateSpanKind(kind)
 	s.parent = trace.SpanContextFromContext(ctx)
 	traceID, spanID := s.parent.TraceID(), trace.SpanID{}
 	if traceID.IsValid() {
@@ -140,16 +166,19 @@ func (s *Span) Start(ctx context.Context, node *reqctx.Node) context.Context {
 	if s.over {
 		return node.Below(ctx, s)
 	}
-	for _, p := range *s.source.processors.Load() {
+	for _, p := range s.source.hearers() {
 		p.OnStart(ctx, s)
 	}
 	ctx = node.Below(ctx, s)
 	if rtrace.IsEnabled() {
 		var task *rtrace.Task
 		ctx, task = rtrace.NewTask(ctx, s.Name())
-		s.mu.Lock()
-		s.task = task
-		s.mu.Unlock()
+		if s.lock() {
+			s.task = task
+			s.mu.Unlock()
+		} else { // a processor ended it
+			task.End()
+		}
 	}
 	return ctx
 }

@@ -3,6 +3,7 @@ package callspan
 import (
 	"fmt"
 	"reflect"
+	"runtime"
 	rtrace "runtime/trace"
 	"slices"
 	"sync"
@@ -35,7 +36,7 @@ type Span struct {
 
 	mu     sync.Mutex // for what is below
 	over   bool       // ended, or never recording
-	moved  bool       // the attributes are uncommon's
+	moved  bool       // the attributes are uncommon's until the end
 	keys   uint64     // a bit for the hash of each key in attrs
 	twice  bool       // attrs may have a key twice
 	name   string
@@ -191,7 +192,7 @@ func (s *Span) look(n int) {
 // plain tells whether kvs are valid and of values that the SDK takes as they are.
 func plain(kvs []attribute.KeyValue) bool {
 	for i := range kvs {
-		if t := kvs[i].Value.Type(); kvs[i].Key == "" || t == attribute.INVALID || t > attribute.STRINGSLICE {
+		if !kvs[i].Valid() || kvs[i].Value.Type() > attribute.STRINGSLICE {
 			return false
 		}
 	}
@@ -229,13 +230,37 @@ func (s *Span) AddEvent(name string, opts ...trace.EventOption) {
 	s.rest().AddEvent(name, opts...)
 }
 
-// RecordError adds the event of an error; nil is none.
+// RecordError adds the event of an error; nil is none. The error is asked for its message
+// while s is not locked, since it may ask s in turn.
 func (s *Span) RecordError(err error, opts ...trace.EventOption) {
-	if err == nil || !s.lock() {
+	if err == nil || !s.IsRecording() {
 		return
 	}
-	defer s.mu.Unlock()
-	s.rest().RecordError(err, opts...)
+	cfg := trace.NewEventConfig(opts...)
+	s.exception(err, err.Error(), cfg.StackTrace(), opts)
+}
+
+// exception adds the event of an error or a panic, which its attributes end.
+func (s *Span) exception(v any, message string, stack bool, opts []trace.EventOption) {
+	kvs := append(make([]attribute.KeyValue, 0, 3),
+		semconv.ExceptionType.String(typeName(v)), semconv.ExceptionMessage.String(message))
+	if stack {
+		text := make([]byte, maxStack)
+		kvs = append(kvs, semconv.ExceptionStacktrace.String(string(text[:runtime.Stack(text, false)])))
+	}
+	s.AddEvent(semconv.ExceptionEvent, append(slices.Clip(opts), trace.WithAttributes(kvs...))...)
+}
+
+// maxStack bounds exception.stacktrace in bytes, as the SDK does.
+const maxStack = 2048
+
+// typeName is exception.type, as the SDK has it.
+func typeName(v any) string {
+	t := reflect.TypeOf(v)
+	if t.PkgPath() == "" && t.Name() == "" {
+		return t.String()
+	}
+	return t.PkgPath() + "." + t.Name()
 }
 
 // AddLink adds a link.
@@ -251,44 +276,46 @@ func (s *Span) AddLink(l trace.Link) {
 // panicking, by defer, it records the panic and lets it go on.
 func (s *Span) End(opts ...trace.SpanEndOption) {
 	end := s.start.Add(time.Since(s.start)) // by the monotonic clock
+	var cfg trace.SpanConfig
+	if len(opts) > 0 {
+		cfg = trace.NewSpanEndConfig(opts...)
+	}
 	if !s.lock() {
 		return
 	}
-	if len(opts) > 0 {
-		cfg := trace.NewSpanEndConfig(opts...)
-		if t := cfg.Timestamp(); !t.IsZero() {
-			end = t
-		}
-	}
 	if v := recover(); v != nil {
 		defer panic(v)
-		s.panicked(v)
+		s.mu.Unlock() // what is thrown may ask s while it is printed
+		s.exception(v, fmt.Sprint(v), cfg.StackTrace(), nil)
+		if !s.lock() {
+			return
+		}
+	}
+	if t := cfg.Timestamp(); !t.IsZero() {
+		end = t
 	}
 	s.over, s.end = true, end
-	s.unique()
+	s.settle()
 	task := s.task
+	s.task = nil
 	s.mu.Unlock()
 	if task != nil {
 		task.End()
 	}
-	for _, p := range *s.source.processors.Load() {
+	for _, p := range s.source.hearers() {
 		p.OnEnd(s)
 	}
 }
 
-// panicked adds the event of a panic. s is locked.
-func (s *Span) panicked(v any) {
-	s.rest().AddEvent(semconv.ExceptionEvent, trace.WithAttributes(
-		semconv.ExceptionType.String(typeName(v)), semconv.ExceptionMessage.String(fmt.Sprint(v))))
-}
-
-// typeName is exception.type, as the SDK has it.
-func typeName(v any) string {
-	t := reflect.TypeOf(v)
-	if t.PkgPath() == "" && t.Name() == "" {
-		return t.String()
+// settle leaves the SDK's span of s, if there is one. s is locked.
+func (s *Span) settle() {
+	if s.uncommon == nil {
+		return
 	}
-	return t.PkgPath() + "." + t.Name()
+	s.uncommon.End()
+	if s.moved { // it would go over its list at each question
+		s.attrs, s.moved = s.uncommon.Attributes(), false
+	}
 }
 
 // Name returns the name of s.
@@ -318,8 +345,8 @@ func (s *Span) EndTime() time.Time {
 func (s *Span) Attributes() []attribute.KeyValue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.moved {
-		return s.uncommon.Attributes()
+	if s.moved { // the SDK's span goes on writing to its list
+		return slices.Clone(s.uncommon.Attributes())
 	}
 	s.unique()
 	return s.attrs[:len(s.attrs):len(s.attrs)]
