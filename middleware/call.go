@@ -113,7 +113,8 @@ type Outcome struct {
 type Call struct {
 	tracing  *Tracing
 	span     trace.Span
-	state    *reqctx.State // of the request around the call; nil outside any
+	rec      *callspan.Span // what span is, where it is one of ours that records
+	state    *reqctx.State  // of the request around the call; nil outside any
 	server   bool
 	owned    bool // the span was started by this call, not by one around it
 	emptyID  bool // the request came with an id that is empty, and keeps it
@@ -438,13 +439,13 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, node *reqctx.Node) co
 		opts = append(opts[:len(opts):len(opts)], trace.WithLinks(in.Links...))
 	}
 	if t.spans != nil {
-		sp := callspan.New(t.usual(in))
+		sp := callspan.New(t.usual(in.arrived != nil, httpServerAttributes, rpcServerAttributes))
 		t.spans.Prepare(ctx, sp, c.name, c.kind, in.Links)
 		a := attrs{list: sp.Room()}
 		t.arrival(&a, in, c)
 		sp.Fill(c.edited(&a))
 		ctx = sp.Start(ctx, node)
-		c.span = sp
+		c.span, c.rec = sp, sp
 	} else if a := t.attrs(); !t.ours {
 		// The caller's sampler may want them.
 		t.arrival(a, in, c)
@@ -489,21 +490,22 @@ func (t *Tracing) arrival(attrs *attrs, in *Incoming, c *serverCall) {
 
 // Attributes that spans usually have; more of them cost an allocation.
 const (
-	clientAttributes = 8
-	serverAttributes = 12
-	httpAttributes   = 16 // of a server
-	proxyAttributes  = 36 // of a gateway, on both sides
+	rpcClientAttributes  = 5
+	rpcServerAttributes  = 10
+	httpClientAttributes = 8
+	httpServerAttributes = 16
+	proxyAttributes      = 36 // of a gateway, on both sides
 )
 
-// usual returns how many attributes the span of in will have.
-func (t *Tracing) usual(in *Incoming) int {
+// usual returns how many attributes the span of a call will have.
+func (t *Tracing) usual(http bool, ofHTTP, ofOther int) int {
 	switch {
 	case t.role == Gateway:
 		return proxyAttributes
-	case in.arrived != nil:
-		return httpAttributes
+	case http:
+		return ofHTTP
 	}
-	return serverAttributes
+	return ofOther
 }
 
 // rename gives the span the name that a decorator or a gateway's peer has for it. The
@@ -616,11 +618,7 @@ func (t *Tracing) startOwn(ctx context.Context, out *Outgoing, c *Call) context.
 		}
 		return ctx
 	}
-	n := clientAttributes
-	if t.role == Gateway {
-		n = proxyAttributes
-	}
-	sp := callspan.New(n)
+	sp := callspan.New(t.usual(out.sent != nil, httpClientAttributes, rpcClientAttributes))
 	t.spans.Prepare(ctx, sp, name, c.kind, nil)
 	c.span = sp
 	if sp.IsRecording() {
@@ -629,7 +627,7 @@ func (t *Tracing) startOwn(ctx context.Context, out *Outgoing, c *Call) context.
 		sp.Fill(c.edited(&a))
 	}
 	ctx = sp.Start(ctx, nil)
-	c.owned = true
+	c.rec, c.owned = sp, true
 	return ctx
 }
 
@@ -727,7 +725,17 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 	if c.way != nil {
 		c.way.finish()
 	}
-	attrs := c.tracing.attrs()
+	a := c.tracing.attrs()
+	c.outcome(a, o, route, &status)
+	c.put(a)
+	if status.Code != codes.Unset {
+		c.span.SetStatus(status.Code, status.Description)
+	}
+	c.span.End(opts...)
+}
+
+// outcome adds what the span says of the end of the call, and gives it its last name.
+func (c *Call) outcome(attrs *attrs, o *Outcome, route string, status *span.Status) {
 	if route != "" && !c.rpc {
 		if !c.named {
 			c.name = c.tracing.httpName(c.method, route)
@@ -757,18 +765,13 @@ func (c *Call) end(o *Outcome, route string, opts ...trace.SpanEndOption) {
 		attrs.str(semconv.ErrorType, status.ErrorType)
 	}
 	if c.tracing.role == Gateway {
-		c.endGateway(attrs, o, &status)
+		c.endGateway(attrs, o, status)
 	} else {
 		attrs.envoy(o)
 	}
 	if c.server && c.tracing.spanName != nil {
 		c.span.SetName(c.wanted(c.name))
 	}
-	c.put(attrs)
-	if status.Code != codes.Unset {
-		c.span.SetStatus(status.Code, status.Description)
-	}
-	c.span.End(opts...)
 }
 
 // envoy adds what a service is told in Envoy's words.

@@ -49,11 +49,11 @@ func (c *Call) SetAttributes(kv ...attribute.KeyValue) {
 	if !c.recording() {
 		return
 	}
-	if c.tracing.attributes == nil {
-		c.span.SetAttributes(kv...)
+	if c.rec != nil && c.tracing.attributes == nil {
+		c.rec.SetAttributes(kv...)
 		return
 	}
-	a := c.tracing.attrs()
+	a := c.tracing.attrs() // a copy: kv may be on the caller's stack
 	a.add(kv...)
 	c.put(a)
 }
@@ -76,7 +76,12 @@ func (t *Tracing) CapturesResponses() bool { return len(t.responseHeaders) > 0 }
 func (c *Call) Observed() bool { return c.recording() || c.m != nil }
 
 // recording tells whether the call has a span of its own that is recorded.
-func (c *Call) recording() bool { return c.owned && c.span.IsRecording() }
+func (c *Call) recording() bool {
+	if c.rec != nil {
+		return c.rec.IsRecording()
+	}
+	return c.owned && c.span.IsRecording()
+}
 
 // edited returns the attributes in a, as Config.Attributes wants them.
 func (c *Call) edited(a *attrs) []attribute.KeyValue {

@@ -52,16 +52,22 @@ type Span struct {
 // classes of the runtime. Those that find no room cost an allocation.
 func New(n int) *Span {
 	switch {
+	case n <= 5:
+		s := new(struct {
+			Span
+			room [5]attribute.KeyValue
+		})
+		return s.of(s.room[:0])
 	case n <= 8:
 		s := new(struct {
 			Span
 			room [8]attribute.KeyValue
 		})
 		return s.of(s.room[:0])
-	case n <= 12:
+	case n <= 10:
 		s := new(struct {
 			Span
-			room [12]attribute.KeyValue
+			room [10]attribute.KeyValue
 		})
 		return s.of(s.room[:0])
 	case n <= 16:
@@ -153,7 +159,7 @@ func (s *Span) SetAttributes(kvs ...attribute.KeyValue) {
 		s.attrs = nil
 	}
 	if s.moved {
-		s.uncommon.SetAttributes(kvs...)
+		s.uncommon.SetAttributes(slices.Clone(kvs)...) // so that kvs may be on the caller's stack
 		return
 	}
 	n := len(s.attrs)

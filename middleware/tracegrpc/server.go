@@ -141,7 +141,8 @@ func answer(ctx context.Context, id string) {
 //
 //go:noinline
 func describe(call *middleware.Call, in incoming, addr netip.Addr, port int) {
-	attrs := make([]attribute.KeyValue, 0, 5)
+	var room [5]attribute.KeyValue
+	attrs := room[:0]
 	host, asked := splitHostPort(in.Get(authority))
 	attrs = appendServer(attrs, host, asked)
 	if addr.IsValid() {
@@ -187,6 +188,9 @@ func peerOf(ctx context.Context) (netip.Addr, int) {
 		return ap.Addr().Unmap(), int(ap.Port())
 	}
 	// A server behind net/http has only the text.
+	if text := p.Addr.String(); strings.IndexByte(text, ':') < 0 {
+		return netip.Addr{}, 0
+	}
 	ap, err := netip.ParseAddrPort(strings.TrimSpace(p.Addr.String()))
 	if err != nil {
 		return netip.Addr{}, 0

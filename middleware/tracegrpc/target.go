@@ -99,6 +99,9 @@ func withoutSecrets(scheme, rest string) string {
 // splitHostPort splits "host:port", "host", "[v6]:port", "v6". A host that is left out
 // is this machine, as in net.Dial.
 func splitHostPort(s string) (host string, port int) {
+	if strings.IndexByte(s, ':') < 0 { // the error would cost
+		return strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"), 0
+	}
 	host, service, err := net.SplitHostPort(s)
 	if err != nil {
 		return strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"), 0
