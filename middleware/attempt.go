@@ -18,6 +18,7 @@ import (
 	otelprop "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/meshtrace/meshtrace/internal/failure"
 	"github.com/meshtrace/meshtrace/internal/semconv"
 )
 
@@ -193,6 +194,7 @@ func (a *attempt) failed(ctx context.Context, err error) {
 }
 
 func (a *attemptSnapshot) fail(ctx context.Context, err error) {
+	err = failure.Readable(err)
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" && op.Addr != nil { // what a name was resolved to
 		a.upstream.Address = op.Addr.String()

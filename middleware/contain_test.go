@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"runtime"
 	"slices"
 	"strings"
@@ -375,5 +377,49 @@ func TestDroppedBodyCallbackPanics(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		one(t, rec)
+	}
+}
+
+// typePanics is an error that cannot say of what type it is.
+type typePanics struct{}
+
+func (typePanics) Error() string     { return "odd" }
+func (typePanics) ErrorType() string { panic("broken") }
+
+// TestErrorPanics: an error that cannot be read, such as one around a nil pointer, is an
+// error all the same, and its span ends.
+func TestErrorPanics(t *testing.T) {
+	for _, cfg := range []middleware.Config{{}, {Role: middleware.Gateway, SpawnUpstreamSpan: true}} {
+		for name, err := range map[string]error{
+			"wrapped nil": fmt.Errorf("asking: %w", (*url.Error)(nil)),
+			"nil":         (*url.Error)(nil),
+			"type":        typePanics{},
+		} {
+			t.Run(cfg.Role.String()+"/"+name, func(t *testing.T) {
+				tracing, rec := setup(t, cfg)
+				out := tracing.Transport(roundTripper(func(*http.Request) (*http.Response, error) { return nil, err }))
+				h := tracing.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					req, _ := http.NewRequestWithContext(r.Context(), "GET", "http://shop.example/", nil)
+					if _, got := out.RoundTrip(req); got != err {
+						t.Errorf("RoundTrip returns %T, want the base's error", got)
+					}
+					span.SetError(r.Context(), err)
+				}))
+				h.ServeHTTP(httptest.NewRecorder(), inside())
+				_, call := tracing.StartServer(t.Context(), middleware.Incoming{Name: "job", Trusted: true})
+				call.End(middleware.Outcome{GRPCStatus: "2", Err: err})
+				if s, e := len(rec.Started()), len(rec.Ended()); s != 3 || e != s {
+					t.Fatalf("%d spans started and %d ended, want 3", s, e)
+				}
+				for _, s := range rec.Ended() {
+					if attr(s, "error.type").AsString() == "" {
+						t.Errorf("the %v span %q has no error.type", s.SpanKind(), s.Name())
+					}
+				}
+				if got := middleware.ResetOf(err); got != middleware.ResetProtocolError {
+					t.Errorf("ResetOf = %v, want %v", got, middleware.ResetProtocolError)
+				}
+			})
+		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"strings"
 	"syscall"
+
+	"github.com/meshtrace/meshtrace/internal/failure"
 )
 
 // Reset is why a call upstream ended before its response was whole, in Envoy's words.
@@ -122,7 +124,7 @@ func ResetOf(err error) Reset {
 	var dns *net.DNSError
 	var op *net.OpError
 	var stream streamError
-	switch {
+	switch err = failure.Readable(err); {
 	case err == nil:
 		return 0
 	case errors.As(err, &r):

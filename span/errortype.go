@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/meshtrace/meshtrace/internal/failure"
 	"github.com/meshtrace/meshtrace/internal/semconv"
 )
 
@@ -34,7 +35,12 @@ const maxErrorType = 128
 // wrap; of several errors joined the first counts. A deadline or a cancellation
 // anywhere in the chain counts before all but a method. A type without a name is
 // "_OTHER".
-func errorType(err error) string {
+func errorType(err error) (name string) {
+	defer func() {
+		if recover() != nil { // of a method ErrorType
+			name = typeName(err)
+		}
+	}()
 	for e := err; e != nil; e = unwrap(e) {
 		if t, ok := e.(interface{ ErrorType() string }); ok {
 			if name := t.ErrorType(); name != "" {
@@ -61,12 +67,12 @@ func errorType(err error) string {
 }
 
 // usable returns err, or a stand-in where err is a nil pointer in an interface: the
-// slip of returning one must not become a panic in Unwrap.
+// slip of returning one must not become a panic in Unwrap, nor that of wrapping one.
 func usable(err error) error {
 	if v := reflect.ValueOf(err); v.Kind() == reflect.Pointer && v.IsNil() {
 		return nilError(typeName(err))
 	}
-	return err
+	return failure.Readable(err)
 }
 
 // nilError stands for a nil pointer of the type it names.

@@ -3,6 +3,7 @@ package failure
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // ErrGoexit is the error of a handler that ended its goroutine.
@@ -40,3 +41,26 @@ func (e *panicked) ErrorType() string {
 	}
 	return "panic"
 }
+
+// Readable returns err, or a stand-in with its text where reading what it wraps panics:
+// of a nil pointer that somebody wrapped, such as fmt.Errorf("%w", (*url.Error)(nil)).
+func Readable(err error) (readable error) {
+	if err == nil {
+		return nil
+	}
+	defer func() {
+		if recover() != nil {
+			// Sprint survives a panic of Error.
+			readable = &unreadable{text: fmt.Sprint(err), typ: strings.TrimLeft(fmt.Sprintf("%T", err), "*")}
+		}
+	}()
+	errors.Is(err, ErrGoexit) // walks through all of it
+	return err
+}
+
+type unreadable struct{ text, typ string }
+
+func (e *unreadable) Error() string { return e.text }
+
+// ErrorType is error.type: the type of the error from outside.
+func (e *unreadable) ErrorType() string { return e.typ }

@@ -2,7 +2,9 @@ package failure
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -20,5 +22,36 @@ func TestOf(t *testing.T) {
 	}
 	if IsPanic(io.EOF) || IsPanic(ErrGoexit) {
 		t.Error("IsPanic of another error = true")
+	}
+}
+
+type isPanics struct{}
+
+func (isPanics) Error() string { panic("broken too") }
+func (isPanics) Is(error) bool { panic("broken") }
+
+func TestReadable(t *testing.T) {
+	whole := fmt.Errorf("x: %w", io.EOF)
+	if got := Readable(whole); got != whole {
+		t.Errorf("Readable(%v) = %v, want it as it is", whole, got)
+	}
+	if got := Readable(nil); got != nil {
+		t.Errorf("Readable(nil) = %v", got)
+	}
+	for _, tt := range []struct {
+		err       error
+		text, typ string
+	}{
+		{fmt.Errorf("asking: %w", (*url.Error)(nil)), "asking: <nil>", "fmt.wrapError"},
+		{errors.Join(io.EOF, fmt.Errorf("%w", (*url.Error)(nil))), "EOF\n<nil>", "errors.joinError"},
+		{(*url.Error)(nil), "<nil>", "url.Error"},
+		{isPanics{}, "{%!v(PANIC=Error method: broken too)}", "failure.isPanics"},
+	} {
+		got, ok := Readable(tt.err).(*unreadable)
+		if !ok || got.typ != tt.typ || got.ErrorType() != tt.typ || errors.Is(got, io.EOF) {
+			t.Errorf("Readable(%T) = %#v, want a stand-in of type %s", tt.err, got, tt.typ)
+		} else if got.Error() != tt.text && tt.typ != "failure.isPanics" || !strings.Contains(got.Error(), "PANIC") && tt.typ == "failure.isPanics" {
+			t.Errorf("Readable(%T) says %q, want %q", tt.err, got.Error(), tt.text)
+		}
 	}
 }

@@ -2,6 +2,8 @@ package tracegrpc_test
 
 import (
 	"context"
+	"fmt"
+	"net/url"
 	"testing"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -96,4 +98,17 @@ func TestHookPanics(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestErrorPanics: a handler's error that cannot be read fails the call and ends its span.
+func TestErrorPanics(t *testing.T) {
+	tracing, spans := tracingtest.New(t, middleware.Config{})
+	broken := fmt.Errorf("asking: %w", (*url.Error)(nil))
+	_, err := tracegrpc.UnaryServerInterceptor(tracing)(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/" + testEmpty},
+		func(context.Context, any) (any, error) { return nil, broken })
+	if err != broken {
+		t.Errorf("the interceptor returns %T, want the handler's error", err)
+	}
+	spans.Wait(t, 1)
+	wantAttrs(t, spans.All()[0], map[string]string{"rpc.response.status_code": "UNKNOWN"})
 }

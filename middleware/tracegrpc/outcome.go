@@ -16,6 +16,7 @@ func outcome(err error) middleware.Outcome {
 	if err == nil {
 		return middleware.Outcome{GRPCStatus: "0"}
 	}
+	err = failure.Readable(err)
 	st := statusOf(err)
 	o := middleware.Outcome{GRPCStatus: strconv.FormatUint(uint64(st.Code()), 10)}
 	if st.Message() != "" {
