@@ -19,8 +19,8 @@ import (
 // shut out, unless cfg.Getenv lets it in; a nil Logger says nothing. The zero
 // cfg.Sampling traces every request but those whose caller says it is not traced.
 //
-// With a cfg.TracerProvider, which must be the SDK's, Spans has what ends there, and so
-// several Tracings can share their spans.
+// With a cfg.TracerProvider, which must be the SDK's or that of another Tracing, Spans has
+// what ends there, and so several Tracings can share their spans.
 //
 // Mistakes in cfg fail t. The Tracing is shut down when t ends; spans stay readable.
 func New(t testing.TB, cfg middleware.Config) (*middleware.Tracing, *Spans) {

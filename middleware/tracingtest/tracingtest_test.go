@@ -244,6 +244,24 @@ func TestSharedProvider(t *testing.T) {
 	})
 }
 
+// TestSharedTracing: a Tracing over the provider of another one, whose spans are in both.
+func TestSharedTracing(t *testing.T) {
+	front, spans := tracingtest.New(t, middleware.Config{})
+	t.Run("sub", func(t *testing.T) {
+		back, both := tracingtest.New(t, middleware.Config{TracerProvider: front.TracerProvider()})
+		ctx, call := front.StartServer(t.Context(), middleware.Incoming{Name: "front"})
+		_, inner := back.StartClient(ctx, middleware.Outgoing{Name: "back"})
+		inner.End(middleware.Outcome{})
+		call.End(middleware.Outcome{})
+		both.Want(t, "SERVER front\n  CLIENT back")
+		spans.Want(t, "SERVER front\n  CLIENT back")
+	})
+	// The provider and the first list outlive the second one.
+	_, call := front.StartServer(t.Context(), middleware.Incoming{Name: "later"})
+	call.End(middleware.Outcome{})
+	spans.Want(t, "SERVER front\n  CLIENT back\nSERVER later")
+}
+
 func TestMistakes(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
