@@ -115,7 +115,7 @@ func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error)
 		out.Carrier = nil
 	}
 	c := new(Call)
-	ctx := t.startClient(req.Context(), &out, c)
+	ctx := t.startClient(req.Context(), &out, c, nil)
 	a := c.attempt
 	if a == nil { // neither this call nor the request around it is recorded
 		if t.meters != nil {

@@ -556,15 +556,19 @@ func (t *Tracing) untracedContext(parent trace.SpanContext, s *reqctx.State) tra
 // StartClient starts the span of a call this program makes and writes context and
 // ids into out.Carrier. The caller ends the Call. It may be called concurrently.
 func (t *Tracing) StartClient(ctx context.Context, out Outgoing) (context.Context, *Call) {
-	c := new(Call)
-	ctx = t.startClient(ctx, &out, c)
+	var c struct {
+		Call
+		node reqctx.Node
+	}
+	ctx = t.startClient(ctx, &out, &c.Call, &c.node)
 	if t.meters != nil {
 		c.m = t.beginAttributes(ctx, c.kind, out.Attributes)
 	}
-	return ctx, c
+	return ctx, &c.Call
 }
 
-func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) context.Context {
+// startClient is StartClient without the metrics; node may become a part of the context.
+func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call, node *reqctx.Node) context.Context {
 	*c = Call{tracing: t, state: reqctx.From(ctx), method: out.Method, rpc: strings.HasPrefix(out.Method, "/"), request: out.request}
 	c.kind = kindOr(out.Kind, trace.SpanKindClient)
 	c.span = trace.SpanFromContext(ctx)
@@ -583,7 +587,7 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 		if t.askChildren {
 			ctx = &reqctx.Spawn{Context: ctx}
 		}
-		ctx = t.startOwn(ctx, out, c)
+		ctx = t.startOwn(ctx, out, c, node)
 	case t.role == Gateway: // O-3, T-20: a child that is not recorded has an id, too
 		c.span = &untracedChild{untracedSpan{sc: sc.WithSpanID(newSpanID())}, sc}
 		ctx = trace.ContextWithSpan(ctx, c.span)
@@ -603,7 +607,7 @@ func (t *Tracing) startClient(ctx context.Context, out *Outgoing, c *Call) conte
 }
 
 // startOwn starts the span of a call this program makes, and returns its context.
-func (t *Tracing) startOwn(ctx context.Context, out *Outgoing, c *Call) context.Context {
+func (t *Tracing) startOwn(ctx context.Context, out *Outgoing, c *Call, node *reqctx.Node) context.Context {
 	name := out.Name
 	if t.spanName != nil {
 		name = c.wanted(name)
@@ -626,7 +630,7 @@ func (t *Tracing) startOwn(ctx context.Context, out *Outgoing, c *Call) context.
 		c.departure(&a, out)
 		sp.Fill(c.edited(&a))
 	}
-	ctx = sp.Start(ctx, nil)
+	ctx = sp.Start(ctx, node)
 	c.rec, c.owned = sp, true
 	return ctx
 }

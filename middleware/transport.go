@@ -83,7 +83,7 @@ func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		out.request = req
 	}
 	out.filtered = t.clientFilter != nil && !t.asks(callClientFilter, t.clientFilter, req)
-	ctx := t.startClient(req.Context(), &out, &c)
+	ctx := t.startClient(req.Context(), &out, &c, nil)
 	if !c.recording() && t.meters == nil {
 		sent := req.WithContext(ctx)
 		sent.Header = header
