@@ -36,7 +36,7 @@ import (
 // minute, and counted on the debug page. What was asked is left out then: of SpanName
 // and the filters as if there was none, of Attributes everything it was asked about, a
 // no of SendTo and Sampling.Base. Only the panics of what Handler and Transport were put
-// around, and of the handlers of gRPC, go on unchanged.
+// around, of the handlers of gRPC and of a TracerProvider go on unchanged.
 type Config struct {
 	// Service is service.name, at most 255 bytes of UTF-8. OTEL_SERVICE_NAME, then
 	// service.name in OTEL_RESOURCE_ATTRIBUTES, win over it; "" is

@@ -17,6 +17,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/meshtrace/meshtrace/internal/failure"
 	"github.com/meshtrace/meshtrace/internal/semconv"
 	"github.com/meshtrace/meshtrace/span"
 )
@@ -234,4 +235,24 @@ func (p guardedProcessor) OnStart(ctx context.Context, s sdktrace.ReadWriteSpan)
 func (p guardedProcessor) OnEnd(s sdktrace.ReadOnlySpan) {
 	defer p.tracing.contain(callProcessor)
 	p.SpanProcessor.OnEnd(s)
+}
+
+// ForceFlush passes the call on; a panic is an error.
+func (p guardedProcessor) ForceFlush(ctx context.Context) (err error) {
+	defer p.failed(&err)
+	return p.SpanProcessor.ForceFlush(ctx)
+}
+
+// Shutdown passes the call on; a panic is an error.
+func (p guardedProcessor) Shutdown(ctx context.Context) (err error) {
+	defer p.failed(&err)
+	return p.SpanProcessor.Shutdown(ctx)
+}
+
+// failed makes an error of a panic. It is to be deferred itself.
+func (p guardedProcessor) failed(err *error) {
+	if v := recover(); v != nil {
+		p.tracing.panicked(callProcessor, v)
+		*err = fmt.Errorf("middleware: Config.Processors: %T: %w", p.SpanProcessor, failure.Of(v))
+	}
 }

@@ -220,6 +220,36 @@ func TestCallbackPanics(t *testing.T) {
 	}
 }
 
+// TestProcessorPanicsAtTheEnd: a processor that panics when it is to send what it has
+// is an error of ForceFlush and Shutdown that names it.
+func TestProcessorPanicsAtTheEnd(t *testing.T) {
+	rec := tracetest.NewSpanRecorder()
+	tracing, err := middleware.Setup(t.Context(), middleware.Config{
+		Getenv: noExport, Logger: slog.New(slog.DiscardHandler),
+		Processors: []sdktrace.SpanProcessor{endPanics{tracetest.NewSpanRecorder()}, rec},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracing.Handler(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), inside())
+	one(t, rec)
+	for _, name := range []string{"ForceFlush", "Shutdown"} {
+		f := tracing.ForceFlush
+		if name == "Shutdown" {
+			f = tracing.Shutdown
+		}
+		if err := f(t.Context()); err == nil || !strings.Contains(err.Error(), "endPanics: panic: "+hookPanic) {
+			t.Errorf("%s: %v, want the processor and its panic named", name, err)
+		}
+	}
+}
+
+// endPanics panics when it is to send what it has.
+type endPanics struct{ sdktrace.SpanProcessor }
+
+func (endPanics) ForceFlush(context.Context) error { panic(hookPanic) }
+func (endPanics) Shutdown(context.Context) error   { panic(hookPanic) }
+
 // TestCallbackPanicToldAgain: a callback that goes on to panic is told once a minute,
 // and counted each time.
 func TestCallbackPanicToldAgain(t *testing.T) {
