@@ -309,20 +309,25 @@ func TestAttributesRead(t *testing.T) {
 	}
 }
 
-// TestRoom holds the size of what New makes to the runtime's size classes: a span that
-// grows past one costs an eighth more memory.
+// TestRoom holds what New makes to the runtime's size classes: a span that grows past one
+// costs an eighth more memory, and one that could have a further attribute wastes it.
 func TestRoom(t *testing.T) {
-	for n, want := range map[int]int{0: 8, 8: 8, 9: 12, 12: 12, 13: 16, 16: 16, 17: 36, 36: 36, 37: 36} {
-		if s := New(n); cap(s.attrs) != want || len(s.attrs) != 0 {
-			t.Errorf("New(%d) has room for %d, want %d", n, cap(s.attrs), want)
+	classes := []uintptr{576, 640, 704, 768, 896, 1024, 1152, 1280, 1408, 1536, 1792, 2048, 2304, 2688, 3072}
+	const header = 8 // of the runtime, for what has pointers and is larger than 512 bytes
+	kv := reflect.TypeFor[attribute.KeyValue]().Size()
+	for n := range 37 {
+		room := cap(New(n).attrs)
+		if room < n {
+			t.Errorf("New(%d) has room for %d", n, room)
+		}
+		size := reflect.TypeFor[Span]().Size() + uintptr(room)*kv + header
+		i, _ := slices.BinarySearch(classes, size)
+		if i == len(classes) || classes[i]-size >= kv {
+			t.Errorf("New(%d) has %d bytes, and one attribute more would cost nothing: the size classes are %v", n, size, classes)
 		}
 	}
-	const header = 8 // of the runtime, for what has pointers and is larger than 512 bytes
-	kv := int(reflect.TypeFor[attribute.KeyValue]().Size())
-	for room, class := range map[int]int{8: 896, 12: 1152, 16: 1408, 36: 2688} {
-		if size := int(reflect.TypeFor[Span]().Size()) + room*kv + header; size > class {
-			t.Errorf("a span with room for %d has %d bytes, want at most %d", room, size, class)
-		}
+	if s := New(1000); len(s.attrs) != 0 || cap(s.attrs) == 0 {
+		t.Errorf("New(1000) has %d attributes and room for %d, want 0 and some", len(s.attrs), cap(s.attrs))
 	}
 }
 
