@@ -146,7 +146,7 @@ func (f *Source) Prepare(ctx context.Context, s *Span, name string, kind trace.S
 		TraceID: traceID, SpanID: spanID, TraceFlags: flags, TraceState: verdict.Tracestate,
 	})
 	if verdict.Decision == sdktrace.Drop {
-		s.over = true
+		s.over.Store(true)
 		return
 	}
 	s.start = time.Now()
@@ -163,7 +163,7 @@ func (s *Span) Start(ctx context.Context, node *reqctx.Node) context.Context {
 	if node == nil {
 		node = new(reqctx.Node)
 	}
-	if s.over {
+	if s.over.Load() {
 		return node.Below(ctx, s)
 	}
 	for _, p := range s.source.hearers() {

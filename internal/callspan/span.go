@@ -7,6 +7,7 @@ import (
 	rtrace "runtime/trace"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -34,11 +35,11 @@ type Span struct {
 	parent trace.SpanContext
 	start  time.Time
 
-	mu     sync.Mutex // for what is below
-	over   bool       // ended, or never recording
-	moved  bool       // the attributes are uncommon's until the end
-	keys   uint64     // a bit for the hash of each key in attrs
-	twice  bool       // attrs may have a key twice
+	over   atomic.Bool // ended, or never recording; written under mu
+	mu     sync.Mutex  // for what is below
+	moved  bool        // the attributes are uncommon's until the end
+	keys   uint64      // a bit for the hash of each key in attrs
+	twice  bool        // attrs may have a key twice
 	name   string
 	end    time.Time
 	status sdktrace.Status
@@ -94,7 +95,7 @@ var _ sdktrace.ReadWriteSpan = (*Span)(nil)
 // lock locks s, and tells whether it records; when it does not, s is not locked.
 func (s *Span) lock() bool {
 	s.mu.Lock()
-	if s.over {
+	if s.over.Load() {
 		s.mu.Unlock()
 		return false
 	}
@@ -110,11 +111,7 @@ func (s *Span) rest() sdktrace.ReadWriteSpan {
 }
 
 // IsRecording tells whether s has not ended.
-func (s *Span) IsRecording() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.over
-}
+func (s *Span) IsRecording() bool { return !s.over.Load() }
 
 // SpanContext returns the ids of s.
 func (s *Span) SpanContext() trace.SpanContext { return s.sc }
@@ -174,7 +171,7 @@ func (s *Span) Room() []attribute.KeyValue { return s.attrs[len(s.attrs):] }
 // Fill is SetAttributes of kvs, which may be what Room returned.
 func (s *Span) Fill(kvs []attribute.KeyValue) {
 	n := len(s.attrs)
-	if s.over || s.moved || len(kvs) == 0 || n == cap(s.attrs) || &kvs[0] != &s.attrs[:n+1][n] ||
+	if s.over.Load() || s.moved || len(kvs) == 0 || n == cap(s.attrs) || &kvs[0] != &s.attrs[:n+1][n] ||
 		n+len(kvs) > s.source.count || !plain(kvs) {
 		s.SetAttributes(kvs...)
 		return
@@ -300,7 +297,8 @@ func (s *Span) End(opts ...trace.SpanEndOption) {
 	if t := cfg.Timestamp(); !t.IsZero() {
 		end = t
 	}
-	s.over, s.end = true, end
+	s.over.Store(true)
+	s.end = end
 	s.settle()
 	task := s.task
 	s.task = nil
