@@ -1,6 +1,7 @@
 package propagation
 
 import (
+	"encoding/binary"
 	"strings"
 
 	"go.opentelemetry.io/otel/trace"
@@ -80,7 +81,7 @@ func (p *b3Parts) parsed() Parsed {
 
 // span completes the ids with what the state says; without ids it is invalid.
 func (p *b3Parts) span() *span {
-	if !p.ids.SpanID.IsValid() || !p.ids.TraceID.IsValid() {
+	if p.ids.SpanID == (trace.SpanID{}) || p.ids.TraceID == (trace.TraceID{}) {
 		return p.ids
 	}
 	if p.sampling == Accept || p.sampling == Debug { // debug implies accept
@@ -185,15 +186,19 @@ func (p *b3Parts) parseMulti(traceID, spanID, parentID, sampled, flags string) f
 // decodeTrace decodes 16 or 32 digits of either case; false, and where, when they are
 // no trace id.
 func (p *b3Parts) decodeTrace(s string) (at int, ok bool) {
-	if len(s) == 16 {
-		ok = decodeHex((*[8]byte)(p.ids.TraceID[8:]), s, anyHex) // B-15: 64 bit are padded on the left
-	} else {
-		ok = decodeTraceID(&p.ids.TraceID, s, anyHex)
+	var hi uint64 // B-15: 64 bit are padded on the left
+	lo, ok := hex16(s[len(s)-16:], anyHex)
+	if len(s) == 32 {
+		var hiOK bool
+		hi, hiOK = hex16(s, anyHex)
+		ok = ok && hiOK
 	}
 	if !ok {
 		return notHex(s, anyHex), false
 	}
-	return 0, p.ids.TraceID.IsValid()
+	binary.BigEndian.PutUint64(p.ids.TraceID[:8], hi)
+	binary.BigEndian.PutUint64(p.ids.TraceID[8:], lo)
+	return 0, hi|lo != 0
 }
 
 // decodeB3 decodes 16 digits of either case; false, and where, when they are none.
@@ -252,19 +257,30 @@ func appendB3(dst []byte, sc *span, state byte, parent trace.SpanID) []byte {
 		}
 		return dst
 	}
-	dst = appendHex(dst, sc.TraceID[:])
-	dst = append(dst, '-')
-	dst = appendHex(dst, sc.SpanID[:])
-	if state == 0 {
-		return dst
+	const ids, withState = 32 + 1 + 16, 32 + 1 + 16 + 1 + 1
+	n := ids
+	if state != 0 {
+		n = withState
+		if parent.IsValid() {
+			n = maxB3Len
+		}
 	}
-	dst = append(dst, '-', state)
-	if parent.IsValid() {
-		dst = append(dst, '-')
-		dst = appendHex(dst, parent[:])
+	dst = append(dst, b3Form[:n]...)
+	b := dst[len(dst)-n:]
+	putHex(b, sc.TraceID[:8])
+	putHex(b[16:], sc.TraceID[8:])
+	putHex(b[33:], sc.SpanID[:])
+	if n > ids {
+		b[withState-1] = state
+	}
+	if n > withState {
+		putHex(b[withState+1:], parent[:])
 	}
 	return dst
 }
+
+// b3Form is a b3 to be filled in.
+const b3Form = "################################-################-#-################"
 
 // b3Out returns the state to write for sc, 0 when none is to be written.
 func b3Out(sc *span, s Sampling) byte {
