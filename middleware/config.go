@@ -171,7 +171,9 @@ type Config struct {
 	Metrics Metrics
 
 	// TracerProvider is a provider of the caller's own: Export, Processors and the
-	// resource are unused then, and Shutdown leaves it alone. nil makes one.
+	// resource are unused then, and Shutdown leaves it alone. Calls have its spans, so the
+	// SDK's cost what they cost there. nil makes one, under which the spans of calls are
+	// meshtrace's.
 	TracerProvider trace.TracerProvider
 	// Processors get every span besides the exporter, each behind what contains its
 	// panics, so that TracerProvider().UnregisterSpanProcessor does not know it. They are

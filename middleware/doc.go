@@ -22,6 +22,10 @@
 // traced costs next to nothing: it never enters the SDK, and its ids travel all the
 // same.
 //
+// The span of a call is meshtrace's own, which answers and does what the SDK's span does
+// and costs a third of it; those that the program starts are the SDK's. With a
+// Config.TracerProvider calls have the spans of that provider.
+//
 // A gateway ([Config.Role]) stands in an Envoy's place: its Handler and Transport name
 // spans, tag them, settle their status and edit headers as Envoy does, and its router
 // tells them what it alone knows: [WithUpstream] for each attempt, [AddResponseFlags],

@@ -565,7 +565,9 @@ func spanLimits(env *otelenv.Reader) sdktrace.SpanLimits {
 }
 
 // TracerProvider returns the provider behind the spans, for instrumentation that
-// takes one.
+// takes one: Config.TracerProvider, or Setup's own, which makes the SDK's spans and has the
+// methods of the SDK's *TracerProvider. A processor that its RegisterSpanProcessor adds
+// hears of the spans of calls as well.
 func (t *Tracing) TracerProvider() trace.TracerProvider { return t.provider }
 
 // Propagator returns what reads and writes the headers.

@@ -14,6 +14,14 @@
 // where there may be some, and is itself what the processors read, since nobody can
 // change it any more.
 //
-// It is for spans of middleware alone, under a provider that middleware made with the
-// specification's default limits. Every other span is the SDK's.
+// A Span answers what the SDK's span would, with the differences that follow. A processor
+// sees in OnStart the attributes that Fill gave, which the SDK's span would get right
+// afterwards. OnEnd gets the Span itself and not a copy, and a span that the sampler dropped
+// is a *Span as well: both pass for a ReadWriteSpan, though nobody can change them any more.
+// Events and links that a limit of 0 dropped are told in OnEnd; the SDK's copy says 0.
+// ChildSpanCount is 0. runtime/trace has a second task, without a name, of a span that has
+// events, links, nested values or more attributes than it keeps by itself.
+//
+// It is for spans of middleware alone, under a provider that middleware made. Every other
+// span is the SDK's.
 package callspan

@@ -152,3 +152,28 @@ func TestSpanAllocs(t *testing.T) {
 		t.Errorf("a state with its span: %v allocations, want 1", n)
 	}
 }
+
+// TestNode holds that a span's node answers for the span, and for nothing else.
+func TestNode(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
+		sc := callerConfig(t)
+		type other struct{}
+		state := &State{Context: context.WithValue(t.Context(), other{}, "kept")}
+		outer := WithRemote(state, &sc, 0)
+		span := &Span{}
+		ctx := new(Node).Below(outer, span)
+		if got := trace.SpanFromContext(ctx); got != trace.Span(span) {
+			t.Errorf("SpanFromContext = %v, want the span", got)
+		}
+		if got := trace.SpanContextFromContext(outer); !got.IsValid() {
+			t.Error("the context above lost its span")
+		}
+		if ctx.Value(other{}) != "kept" || From(ctx) != state {
+			t.Errorf("value %v, state %p, want those above", ctx.Value(other{}), From(ctx))
+		}
+		inner := &Span{}
+		if got := trace.SpanFromContext(trace.ContextWithSpan(ctx, inner)); got != trace.Span(inner) {
+			t.Errorf("SpanFromContext below = %v, want the inner span", got)
+		}
+	})
+}
