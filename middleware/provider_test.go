@@ -253,7 +253,7 @@ func TestSpansKeepNoRequest(t *testing.T) {
 		return &http.Response{StatusCode: 200, Body: http.NoBody, Request: r}, nil
 	}))}
 	type key struct{}
-	type value struct{ buffer [1 << 10]byte }
+	type value [1 << 10]byte
 	var requests []weak.Pointer[http.Request]
 	var values []weak.Pointer[value]
 	var headers []weak.Pointer[[1]string]

@@ -234,8 +234,9 @@ func (p *pair) compare() {
 // of dropped ones is taken from live.
 func dump(s, live sdktrace.ReadOnlySpan) string {
 	var b strings.Builder
+	library := s.InstrumentationLibrary() //lint:ignore SA1019 the interface has it
 	fmt.Fprintf(&b, "%q %+v\nparent %+v\nkind %v start %s end %s\nstatus %+v\nscope %v library %v resource %v\n", s.Name(), s.SpanContext(), s.Parent(),
-		s.SpanKind(), moment(s.StartTime()), moment(s.EndTime()), s.Status(), s.InstrumentationScope(), s.InstrumentationLibrary(), s.Resource())
+		s.SpanKind(), moment(s.StartTime()), moment(s.EndTime()), s.Status(), s.InstrumentationScope(), library, s.Resource())
 	if end := s.EndTime(); !end.IsZero() && moment(end) == "now" && end.Before(s.StartTime()) {
 		fmt.Fprintf(&b, "ends before it starts\n")
 	}

@@ -413,10 +413,8 @@ func (s *Span) Status() sdktrace.Status {
 // InstrumentationScope returns Config.Scope.
 func (s *Span) InstrumentationScope() instrumentation.Scope { return s.source.Scope }
 
-// InstrumentationLibrary returns Config.Scope.
-func (s *Span) InstrumentationLibrary() instrumentation.Library { //nolint:staticcheck // the SDK's interface has it
-	return s.source.Scope
-}
+// InstrumentationLibrary returns Config.Scope, by the name that the interface also has.
+func (s *Span) InstrumentationLibrary() instrumentation.Scope { return s.source.Scope }
 
 // Resource returns Config.Resource.
 func (s *Span) Resource() *resource.Resource { return s.source.Resource }

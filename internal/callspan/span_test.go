@@ -580,7 +580,7 @@ func TestConcurrent(t *testing.T) {
 func TestRetention(t *testing.T) {
 	var kept []sdktrace.ReadOnlySpan
 	f := newSource(usual, &calls{onEnd: func(s sdktrace.ReadOnlySpan) { kept = append(kept, s) }})
-	type request struct{ buffer [1 << 10]byte }
+	type request [1 << 10]byte
 	type key struct{}
 	var alive []weak.Pointer[request]
 	var nodes []weak.Pointer[reqctx.Node]
