@@ -17,9 +17,9 @@ import (
 // Every one of them is a cost on each request of a user: a change that raises a
 // constant says why in its commit.
 const (
-	serverTracedAllocs   = 11
-	serverUntracedAllocs = 2
-	clientTracedAllocs   = 12
+	serverTracedAllocs   = 3
+	serverUntracedAllocs = 1
+	clientTracedAllocs   = 9
 	clientUntracedAllocs = 5
 )
 

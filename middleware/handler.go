@@ -38,6 +38,14 @@ type handler struct {
 	next    http.Handler
 }
 
+// keptRequest is what stays of a served HTTP request, with the one that the handler gets:
+// what http.Request.WithContext returns is copied into its place, and never leaves the
+// stack.
+type keptRequest struct {
+	served
+	request http.Request
+}
+
 // httpCall is a served HTTP request of which something is recorded or answered.
 type httpCall struct {
 	serverCall
@@ -51,7 +59,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t := h.tracing
-	c := serverCall{served: new(served)}
+	kept := new(keptRequest)
+	c := serverCall{served: &kept.served}
 	arrived, copied := r.Header, false
 	if t.role == Gateway {
 		arrived, copied = withoutConnection(r.Header) // O-5
@@ -85,12 +94,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.enter(r.Context(), &in, &c)
 	if !copied && !c.traced() && t.meters == nil && !c.answers() && !c.edits() {
 		// Nothing to learn from the response, so it needs no wrapper.
-		r2 := r.WithContext(t.start(&in, &c, nil))
+		kept.request = *r.WithContext(t.start(&in, &c, nil))
+		r2 := &kept.request
 		defer handBack(r, r2)
 		h.next.ServeHTTP(w, r2)
 		return
 	}
-	h.follow(w, r, &in, &httpCall{serverCall: c}, arrived, copied)
+	h.follow(w, r, &kept.request, &in, &httpCall{serverCall: c}, arrived, copied)
 }
 
 // answers tells whether something is written into the response.
@@ -99,12 +109,12 @@ func (c *serverCall) answers() bool {
 	return id || c.tracing.role == Gateway || c.tracing.traceResponse
 }
 
-// follow serves a request whose headers are arrived, those of r or a copy, and records
-// what comes of it.
-func (h *handler) follow(w http.ResponseWriter, r *http.Request, in *Incoming, c *httpCall, arrived http.Header, copied bool) {
+// follow serves a request as r2, which it fills, and records what comes of it. The headers
+// are arrived, those of r or a copy.
+func (h *handler) follow(w http.ResponseWriter, r, r2 *http.Request, in *Incoming, c *httpCall, arrived http.Header, copied bool) {
 	t := h.tracing
 	ctx := t.start(in, &c.serverCall, &c.node)
-	r2 := r.WithContext(ctx)
+	*r2 = *r.WithContext(ctx)
 	if copied || c.edits() {
 		r2.Header = c.edit(arrived, r.TLS != nil)
 		// A Handler around next is to know the request again.
