@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // TestProcessors adds, removes and replaces processors, and lets spans start and end
@@ -74,5 +75,46 @@ func TestProcessorsConcurrent(t *testing.T) {
 	wg.Wait()
 	if n := len(f.hearers()); n != 16 {
 		t.Errorf("%d processors, want 16", n)
+	}
+}
+
+// TestPrepare starts spans below each parent, by each verdict.
+func TestPrepare(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		parent  trace.SpanContext
+		verdict sdktrace.SamplingDecision
+		same    bool // trace as the parent's
+		flags   trace.TraceFlags
+	}{
+		{"no parent", trace.SpanContext{}, sdktrace.RecordAndSample, false, 1},
+		{"no parent, recorded alone", trace.SpanContext{}, sdktrace.RecordOnly, false, 0},
+		{"no parent, dropped", trace.SpanContext{}, sdktrace.Drop, false, 0},
+		{"below the caller", contexts[1], sdktrace.RecordAndSample, true, 1},
+		{"below the caller, dropped", contexts[1], sdktrace.Drop, true, 0},
+		{"below a caller that is not sampled", contexts[2], sdktrace.RecordAndSample, true, 1},
+		{"the other flags stay", contexts[3], sdktrace.RecordAndSample, true, 0xff},
+		{"the other flags stay, dropped", contexts[3], sdktrace.Drop, true, 0xfe},
+		{"a flag that is not the sampled one", contexts[4], sdktrace.RecordAndSample, true, 3},
+		{"a trace without a span", contexts[5], sdktrace.RecordAndSample, true, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := New(8)
+			f := newSource(usual)
+			f.Sampler = &side{verdict: sdktrace.SamplingResult{Decision: tt.verdict, Tracestate: someState}}
+			ctx := trace.ContextWithSpanContext(context.Background(), tt.parent)
+			f.Prepare(ctx, s, "name", trace.SpanKindServer, nil)
+			s.Start(ctx, nil)
+			sc := s.SpanContext()
+			if (sc.TraceID() == tt.parent.TraceID()) != tt.same || sc.SpanID() == tt.parent.SpanID() || !sc.IsValid() {
+				t.Errorf("ids %s %s below %s %s", sc.TraceID(), sc.SpanID(), tt.parent.TraceID(), tt.parent.SpanID())
+			}
+			if sc.TraceFlags() != tt.flags || sc.TraceState().String() != someState.String() || sc.IsRemote() {
+				t.Errorf("flags %s, tracestate %q, remote %v, want %s, the sampler's, false", sc.TraceFlags(), sc.TraceState(), sc.IsRemote(), tt.flags)
+			}
+			if !s.Parent().Equal(tt.parent) || s.IsRecording() != (tt.verdict != sdktrace.Drop) {
+				t.Errorf("parent %+v, recording %v, want %+v by %v", s.Parent(), s.IsRecording(), tt.parent, tt.verdict)
+			}
+		})
 	}
 }

@@ -677,3 +677,72 @@ func TestTimes(t *testing.T) {
 		t.Errorf("EndTime() = %v, want %v", end, someTime)
 	}
 }
+
+// TestSetStatus sets one status after another.
+func TestSetStatus(t *testing.T) {
+	type set struct {
+		code codes.Code
+		text string
+	}
+	for _, tt := range []struct {
+		name string
+		set  []set
+		want sdktrace.Status
+	}{
+		{"none", nil, sdktrace.Status{}},
+		{"an error", []set{{codes.Error, "text"}}, sdktrace.Status{Code: codes.Error, Description: "text"}},
+		{"the last error", []set{{codes.Error, "text"}, {codes.Error, "other"}}, sdktrace.Status{Code: codes.Error, Description: "other"}},
+		{"Ok has no description", []set{{codes.Ok, "text"}}, sdktrace.Status{Code: codes.Ok}},
+		{"Ok stays", []set{{codes.Ok, ""}, {codes.Error, "text"}, {codes.Unset, ""}}, sdktrace.Status{Code: codes.Ok}},
+		{"Ok takes the place of an error", []set{{codes.Error, "text"}, {codes.Ok, ""}}, sdktrace.Status{Code: codes.Ok}},
+		{"an error stays over Unset", []set{{codes.Error, "text"}, {codes.Unset, ""}}, sdktrace.Status{Code: codes.Error, Description: "text"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := start(newSource(usual))
+			for _, to := range tt.set {
+				s.SetStatus(to.code, to.text)
+			}
+			if got := s.Status(); got != tt.want {
+				t.Errorf("Status() = %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestLimits gives a span three events and three links with two attributes each.
+func TestLimits(t *testing.T) {
+	for _, tt := range []struct {
+		limit, each          int // of events and links, and of the attributes of each
+		kept, dropped, attrs int
+	}{
+		{128, 128, 3, 0, 2}, {-1, -1, 3, 0, 2}, {2, 1, 2, 1, 1}, {1, 0, 1, 2, 0}, {0, 1, 0, 3, 0},
+	} {
+		l := usual
+		l.EventCountLimit, l.LinkCountLimit, l.AttributePerEventCountLimit, l.AttributePerLinkCountLimit = tt.limit, tt.limit, tt.each, tt.each
+		s := start(newSource(l))
+		for i := range 3 {
+			kvs := []attribute.KeyValue{attribute.Int("i", i), attribute.String("a", "")}
+			s.AddEvent("event", trace.WithAttributes(kvs...))
+			s.AddLink(trace.Link{SpanContext: someLinks[1].SpanContext, Attributes: kvs})
+		}
+		s.End()
+		events, links := s.Events(), s.Links()
+		if len(events) != tt.kept || len(links) != tt.kept || s.DroppedEvents() != tt.dropped || s.DroppedLinks() != tt.dropped {
+			t.Errorf("limit %d: %d events and %d links, dropped %d and %d, want %d and %d of each",
+				tt.limit, len(events), len(links), s.DroppedEvents(), s.DroppedLinks(), tt.kept, tt.dropped)
+			continue
+		}
+		for i := range events {
+			for what, kvs := range map[string][]attribute.KeyValue{"event": events[i].Attributes, "link": links[i].Attributes} {
+				if len(kvs) != tt.attrs {
+					t.Errorf("limit %d a %s: attributes %v, want %d", tt.each, what, kvs, tt.attrs)
+				} else if tt.attrs > 0 && kvs[0] != attribute.Int("i", 3-tt.kept+i) {
+					t.Errorf("limit %d: %s %d is %v, want the last ones", tt.limit, what, i, kvs)
+				}
+			}
+			if n := 2 - tt.attrs; events[i].DroppedAttributeCount != n || links[i].DroppedAttributeCount != n {
+				t.Errorf("limit %d: %d and %d attributes dropped, want %d", tt.each, events[i].DroppedAttributeCount, links[i].DroppedAttributeCount, n)
+			}
+		}
+	}
+}
