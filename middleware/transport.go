@@ -42,22 +42,14 @@ func (rt *transport) CloseIdleConnections() {
 }
 
 // copyHeader returns h in a map of its own with room for what is written into it. The
-// values are shared, and safe from an append.
+// values are shared: nobody below may change a request that it gets.
 func copyHeader(h http.Header) http.Header {
 	const spare, small = 6, 4 // headers written, and those with whom most of them find room in a clone
-	if n := len(h); n == 0 || n > small {
-		c := make(http.Header, n+spare)
-		for k, v := range h {
-			c[k] = v[:len(v):len(v)]
-		}
-		return c
+	if n := len(h); n > 0 && n <= small {
+		return maps.Clone(h) // in one piece
 	}
-	c := maps.Clone(h) // in one piece
-	for k, v := range c {
-		if cap(v) > len(v) {
-			c[k] = v[:len(v):len(v)]
-		}
-	}
+	c := make(http.Header, len(h)+spare)
+	maps.Copy(c, h)
 	return c
 }
 
