@@ -265,7 +265,6 @@ func (t *Tracing) receive(ctx context.Context, in *Incoming, c *serverCall) (arr
 	s := &c.State
 	s.Context = ctx
 	s.Carrier = in.Carrier
-	s.Peer = in.Peer
 	s.Sampling = uint8(ext.Sampling)
 	s.Remote = ext.SpanContext
 	s.Format = uint8(ext.Format)
@@ -467,7 +466,7 @@ func (t *Tracing) arrival(attrs *attrs, in *Incoming, c *serverCall) {
 	s := &c.State
 	if t.edge == nil {
 		in.meet()
-		s.Peer, c.client = in.Peer, in.Peer
+		c.client = in.Peer
 	}
 	attrs.add(in.Attributes...)
 	if s.RequestID != "" || c.emptyID {
@@ -478,7 +477,7 @@ func (t *Tracing) arrival(attrs *attrs, in *Incoming, c *serverCall) {
 	}
 	attrs.str(semconv.SamplingReason, c.decision.Why.String())
 	if in.arrived != nil {
-		c.describe(attrs, in.arrived) // with the others: the SDK's list grows once
+		c.describe(attrs, in) // with the others: the SDK's list grows once
 	}
 	if c.gateway != nil {
 		attrs.add(semconv.EnvoyNodeID.String(t.proxy.Node), semconv.EnvoyZone.String(t.proxy.Zone))

@@ -334,9 +334,9 @@ func (c *serverCall) edits() bool {
 }
 
 // edit returns the headers of h that go on, as Envoy passes them on: O-5, ED-6 to
-// ED-10, ED-13. tls tells how h came. h is not changed; without anything to change it is
+// ED-10, ED-13. peer and tls tell how h came. h is not changed; without anything to change it is
 // what comes back.
-func (c *serverCall) edit(h http.Header, tls bool) http.Header {
+func (c *serverCall) edit(h http.Header, peer netip.Addr, tls bool) http.Header {
 	e := headerEdit{from: h}
 	t, o := c.tracing, c.origin
 	names := t.names
@@ -360,7 +360,7 @@ func (c *serverCall) edit(h http.Header, tls bool) http.Header {
 		if t.edge != nil && o.stranger() {
 			c.removeForeign(&e)
 		}
-		c.editGateway(&e, tls)
+		c.editGateway(&e, peer, tls)
 	}
 	return e.result()
 }
@@ -398,7 +398,7 @@ func (c *serverCall) removeForeign(e *headerEdit) {
 }
 
 // editGateway edits what only a proxy writes.
-func (c *serverCall) editGateway(e *headerEdit, tls bool) {
+func (c *serverCall) editGateway(e *headerEdit, peer netip.Addr, tls bool) {
 	t := c.tracing
 	if id := string(c.Call.RequestID()); id != "" {
 		e.set(requestid.Header, id) // RID-1 to RID-5, with the digit of the decision
@@ -414,8 +414,8 @@ func (c *serverCall) editGateway(e *headerEdit, tls bool) {
 		}
 	}
 	c.editOperation(e)
-	c.editForwardedFor(e)
-	c.editForwardedProto(e, tls)
+	c.editForwardedFor(e, peer)
+	c.editForwardedProto(e, peer, tls)
 	if t.proxy.AddUserAgent { // ED-13
 		e.set(t.names.downstreamCluster.Canonical, t.proxy.Cluster)
 		if ua := e.get("User-Agent"); len(ua) == 0 || ua[0] == "" {
@@ -429,8 +429,8 @@ func (c *serverCall) editGateway(e *headerEdit, tls bool) {
 
 // editForwardedProto tells the next hop the scheme of the connection, unless a proxy in
 // front did. Where the client's address is the peer's, only a trusted one is believed.
-func (c *serverCall) editForwardedProto(e *headerEdit, tls bool) {
-	if len(e.get(forwardedProto)) > 0 && c.tracing.believesProto(c.State.Peer) {
+func (c *serverCall) editForwardedProto(e *headerEdit, peer netip.Addr, tls bool) {
+	if len(e.get(forwardedProto)) > 0 && c.tracing.believesProto(peer) {
 		return
 	}
 	scheme := "http"
@@ -441,9 +441,9 @@ func (c *serverCall) editForwardedProto(e *headerEdit, tls bool) {
 }
 
 // editForwardedFor joins the lines of x-forwarded-for (O-4) and adds the peer (ED-8).
-func (c *serverCall) editForwardedFor(e *headerEdit) {
+func (c *serverCall) editForwardedFor(e *headerEdit, from netip.Addr) {
 	lines := e.get(forwardedFor.Canonical)
-	peer := c.tracing.appended(c.State.Peer)
+	peer := c.tracing.appended(from)
 	if len(lines) < 2 && peer == "" {
 		return
 	}

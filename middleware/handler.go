@@ -116,7 +116,7 @@ func (h *handler) follow(w http.ResponseWriter, r, r2 *http.Request, in *Incomin
 	ctx := t.start(in, &c.serverCall, &c.node)
 	*r2 = *r.WithContext(ctx)
 	if copied || c.edits() {
-		r2.Header = c.edit(arrived, r.TLS != nil)
+		r2.Header = c.edit(arrived, in.Peer, r.TLS != nil)
 		// A Handler around next is to know the request again.
 		c.State.Carrier = otelprop.HeaderCarrier(r2.Header)
 	}
@@ -278,7 +278,8 @@ func (c *httpCall) finish(r *http.Request, failure error, returned bool) {
 }
 
 // describe adds what the request says of itself.
-func (c *serverCall) describe(a *attrs, r *http.Request) {
+func (c *serverCall) describe(a *attrs, in *Incoming) {
+	r := in.arrived
 	scheme, asked := c.target(r)
 	method, original := c.tracing.methodOf(r.Method)
 	a.str(semconv.HTTPRequestMethod, method)
@@ -301,7 +302,7 @@ func (c *serverCall) describe(a *attrs, r *http.Request) {
 	if r.ProtoMajor > 0 {
 		a.str(semconv.NetworkProtocolVersion, protocolVersion(r.ProtoMajor, r.ProtoMinor))
 	}
-	if p := c.State.Peer; p.IsValid() {
+	if p := in.Peer; p.IsValid() {
 		addr := peerText(p, r.RemoteAddr)
 		client := addr
 		if c.client != p {

@@ -3,7 +3,6 @@ package reqctx
 import (
 	"context"
 	"net/http"
-	"net/netip"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -66,8 +65,6 @@ type State struct {
 	Answer *Answer
 	// Carrier holds the headers as they arrived; nil when there were none.
 	Carrier otelprop.TextMapCarrier
-	// Peer is the direct peer's address; invalid when unknown.
-	Peer netip.Addr
 
 	// Span is the server span around the request; nil when the request is not traced.
 	Span trace.Span
@@ -126,7 +123,6 @@ func (s *State) Derive(ctx context.Context) *State {
 		SpanID:           s.SpanID,
 		Answer:           s.Answer,
 		Carrier:          s.Carrier,
-		Peer:             s.Peer,
 		Span:             s.Span,
 		Gateway:          s.Gateway,
 		origin:           origin,

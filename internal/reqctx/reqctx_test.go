@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/netip"
 	"reflect"
 	"sync"
 	"testing"
@@ -133,7 +132,7 @@ func TestDerive(t *testing.T) {
 		Context: t.Context(), RequestID: "id", ClientTraceID: "c", HasClientTraceID: true, ForceTrace: true, Sampling: 4, Format: 1, Null: true, Served: true,
 		B3Parent: trace.SpanID{4}, Tracestate: "1st=1", Forward: http.Header{"X-Tenant": {"a"}},
 		Remote:  trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}}),
-		TraceID: trace.TraceID{3}, SpanID: trace.SpanID{5}, Answer: &Answer{}, Carrier: otelprop.MapCarrier{"a": "b"}, Peer: netip.MustParseAddr("192.0.2.1"), Span: noop.Span{}, Gateway: 1,
+		TraceID: trace.TraceID{3}, SpanID: trace.SpanID{5}, Answer: &Answer{}, Carrier: otelprop.MapCarrier{"a": "b"}, Span: noop.Span{}, Gateway: 1,
 	}
 	ctx, cancel := context.WithCancel(s)
 	defer cancel()
