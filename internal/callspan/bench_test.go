@@ -24,7 +24,6 @@ var served, answered = []attribute.KeyValue{
 func BenchmarkSpan(b *testing.B) {
 	b.Run("meshtrace", func(b *testing.B) {
 		f := newSource(usual, &calls{})
-		f.IDs = fixedIDs{}
 		ctx := context.Background()
 		b.ReportAllocs()
 		for b.Loop() {

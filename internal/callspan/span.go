@@ -168,7 +168,8 @@ func (s *Span) SetAttributes(kvs ...attribute.KeyValue) {
 // Whoever fills it gives it to Fill.
 func (s *Span) Room() []attribute.KeyValue { return s.attrs[len(s.attrs):] }
 
-// Fill is SetAttributes of kvs, which may be what Room returned.
+// Fill is SetAttributes of kvs, which may be what Room returned with more behind it: then they
+// are the span's from now on, and are not copied.
 func (s *Span) Fill(kvs []attribute.KeyValue) {
 	n := len(s.attrs)
 	if s.over.Load() || s.moved || len(kvs) == 0 || n == cap(s.attrs) || &kvs[0] != &s.attrs[:n+1][n] ||
@@ -419,5 +420,5 @@ func (s *Span) InstrumentationLibrary() instrumentation.Scope { return s.source.
 // Resource returns Config.Resource.
 func (s *Span) Resource() *resource.Resource { return s.source.Resource }
 
-// ChildSpanCount returns 0: the SDK does not tell a span of its children.
+// ChildSpanCount returns 0: the SDK counts the children of its own spans alone.
 func (s *Span) ChildSpanCount() int { return 0 }

@@ -36,9 +36,17 @@ var usual = sdktrace.SpanLimits{
 func newSource(limits sdktrace.SpanLimits, processors ...sdktrace.SpanProcessor) *Source {
 	return NewSource(Config{
 		Provider: sdktrace.NewTracerProvider(), Resource: testResource, Scope: testScope,
-		Sampler: sdktrace.AlwaysSample(), IDs: new(side), Limits: limits, Processors: processors,
+		Sampler: sdktrace.AlwaysSample(), IDs: fixedIDs{}, Limits: limits, Processors: processors,
 	})
 }
+
+// fixedIDs are ids that cost nothing, and may be asked for concurrently.
+type fixedIDs struct{}
+
+func (fixedIDs) NewIDs(context.Context) (trace.TraceID, trace.SpanID) {
+	return trace.TraceID{9}, trace.SpanID{9}
+}
+func (fixedIDs) NewSpanID(context.Context, trace.TraceID) trace.SpanID { return trace.SpanID{9} }
 
 // start starts a span below nothing.
 func start(f *Source, fill ...attribute.KeyValue) *Span {
@@ -610,18 +618,9 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-// fixedIDs are ids that cost nothing.
-type fixedIDs struct{}
-
-func (fixedIDs) NewIDs(context.Context) (trace.TraceID, trace.SpanID) {
-	return someTraceID, trace.SpanID{1}
-}
-func (fixedIDs) NewSpanID(context.Context, trace.TraceID) (id trace.SpanID) { return trace.SpanID{1} }
-
 // TestAllocs counts what a span costs.
 func TestAllocs(t *testing.T) {
 	f := newSource(usual, &calls{})
-	f.IDs = fixedIDs{}
 	ctx := context.Background()
 	later, twice := attributes[6:8], attributes[:2] // a list that is written where it is given escapes
 	for _, tt := range []struct {
