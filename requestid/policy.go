@@ -123,7 +123,9 @@ func (c Change) String() string {
 func (p Policy) Next(in string, edge bool) (ID, Change) {
 	bad := len(in) > maxAnyBytes // before any work
 	if !bad {
-		in = strings.Trim(in, " \t")
+		if n := len(in); n > 0 && (in[0] <= ' ' || in[n-1] <= ' ') {
+			in = strings.Trim(in, " \t")
+		}
 		bad = !p.accepts(in)
 	}
 	if p.External == Preserve || p.External == Disable {

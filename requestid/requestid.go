@@ -102,25 +102,30 @@ func refusedAt(s string) int {
 	if len(s) > MaxLen { // before any byte is looked at
 		return MaxLen
 	}
+	var seen byte // of all bytes at once: an id that is refused is rare
 	for i := range len(s) {
-		if !allowed(s[i]) {
+		seen |= refused[s[i]]
+	}
+	if seen == 0 {
+		return -1
+	}
+	for i := 0; ; i++ {
+		if refused[s[i]] != 0 {
 			return i
 		}
 	}
-	return -1
 }
 
-func allowed(c byte) bool {
-	switch {
-	case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
-		return true
+// refused has a 1 for each byte that no id has.
+var refused = func() (t [256]byte) {
+	for c := range t {
+		t[c] = 1
 	}
-	switch c {
-	case '-', '.', '_', '~', '+', '/', '=':
-		return true
+	for _, c := range "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-._~+/=" {
+		t[c] = 0
 	}
-	return false
-}
+	return t
+}()
 
 // ParseError says why [Parse] refused a value.
 type ParseError struct {

@@ -305,7 +305,7 @@ func FuzzParse(f *testing.F) {
 			switch {
 			case s == "" && pe.Offset == 0:
 			case len(s) > MaxLen && pe.Offset == MaxLen:
-			case pe.Offset < len(s) && !allowed(s[pe.Offset]):
+			case pe.Offset < len(s) && refused[s[pe.Offset]] != 0:
 			default:
 				t.Fatalf("Parse(%q): offset %d", s, pe.Offset)
 			}
