@@ -19,7 +19,7 @@ import (
 const (
 	serverTracedAllocs   = 3
 	serverUntracedAllocs = 1
-	clientTracedAllocs   = 9
+	clientTracedAllocs   = 8
 	clientUntracedAllocs = 5
 )
 

@@ -114,8 +114,9 @@ func (rt *transport) roundTripGateway(req *http.Request) (*http.Response, error)
 	if t.sendTo != nil && !t.maySend(req) {
 		out.Carrier = nil
 	}
-	c := new(Call)
-	ctx := t.startClient(req.Context(), &out, c, nil)
+	kept := new(keptCall)
+	c := &kept.Call
+	ctx := t.startClient(req.Context(), &out, c, &kept.node)
 	a := c.attempt
 	if a == nil { // neither this call nor the request around it is recorded
 		if t.meters != nil {

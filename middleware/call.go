@@ -81,6 +81,7 @@ type Outgoing struct {
 
 	request  *http.Request // Transport's, for hooks
 	sent     *http.Request // Transport's, to describe
+	watched  *watchedCall  // made for sent where it has a span
 	filtered bool          // no span
 }
 
@@ -555,15 +556,18 @@ func (t *Tracing) untracedContext(parent trace.SpanContext, s *reqctx.State) tra
 // StartClient starts the span of a call this program makes and writes context and
 // ids into out.Carrier. The caller ends the Call. It may be called concurrently.
 func (t *Tracing) StartClient(ctx context.Context, out Outgoing) (context.Context, *Call) {
-	var c struct {
-		Call
-		node reqctx.Node
-	}
+	c := new(keptCall)
 	ctx = t.startClient(ctx, &out, &c.Call, &c.node)
 	if t.meters != nil {
 		c.m = t.beginAttributes(ctx, c.kind, out.Attributes)
 	}
 	return ctx, &c.Call
+}
+
+// keptCall is a call with the context node of its span, in one allocation.
+type keptCall struct {
+	Call
+	node reqctx.Node
 }
 
 // startClient is StartClient without the metrics; node may become a part of the context.
@@ -620,6 +624,10 @@ func (t *Tracing) startOwn(ctx context.Context, out *Outgoing, c *Call, node *re
 			c.put(a)
 		}
 		return ctx
+	}
+	if node == nil && out.sent != nil {
+		out.watched = new(watchedCall)
+		node = &out.watched.node
 	}
 	sp := callspan.New(t.usual(out.sent != nil, httpClientAttributes, rpcClientAttributes))
 	t.spans.Prepare(ctx, sp, name, c.kind, nil)

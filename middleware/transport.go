@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshtrace/meshtrace/internal/failure"
+	"github.com/meshtrace/meshtrace/internal/reqctx"
 	"github.com/meshtrace/meshtrace/internal/semconv"
 )
 
@@ -81,7 +82,12 @@ func (rt *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		sent.Header = header
 		return rt.base.RoundTrip(sent)
 	}
-	return rt.observe(ctx, &watchedCall{Call: c}, req, header)
+	w := out.watched
+	if w == nil { // measured alone
+		w = new(watchedCall)
+	}
+	w.Call = c
+	return rt.observe(ctx, w, req, header)
 }
 
 // observe sends req with those headers and records what comes of it.
@@ -235,6 +241,7 @@ func (b *body) done(err error) {
 // watchedCall is a call and what must outlive a dropped body.
 type watchedCall struct {
 	Call
+	node     reqctx.Node // of the span
 	status   int
 	done     atomic.Bool
 	bytes    atomic.Int64
