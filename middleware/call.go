@@ -491,8 +491,8 @@ func (t *Tracing) arrival(attrs *attrs, in *Incoming, c *serverCall) {
 // Attributes that spans usually have; more of them cost an allocation.
 const (
 	rpcClientAttributes  = 5
-	rpcServerAttributes  = 10
-	httpClientAttributes = 8
+	rpcServerAttributes  = 9
+	httpClientAttributes = 7
 	httpServerAttributes = 16
 	proxyAttributes      = 36 // of a gateway, on both sides
 )

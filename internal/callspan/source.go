@@ -127,7 +127,7 @@ func (f *Source) uncommon() sdktrace.ReadWriteSpan {
 // prepared s has it alone until Start, and may give it its first attributes by Room and
 // Fill. A span that the sampler drops does not record.
 func (f *Source) Prepare(ctx context.Context, s *Span, name string, kind trace.SpanKind, links []trace.Link) {
-	s.ReadWriteSpan, s.source, s.name, s.kind = f.ended, f, name, trace.ValidateSpanKind(kind)
+	s.ReadWriteSpan, s.source, s.name, s.kind = f.ended, f, name, uint8(trace.ValidateSpanKind(kind))
 	s.parent = trace.SpanContextFromContext(ctx)
 	traceID, spanID := s.parent.TraceID(), trace.SpanID{}
 	if traceID.IsValid() {

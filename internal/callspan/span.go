@@ -30,16 +30,18 @@ type Span struct {
 	sdktrace.ReadWriteSpan // Source.ended
 
 	source *Source
-	kind   trace.SpanKind
 	sc     trace.SpanContext
 	parent trace.SpanContext
 	start  time.Time
 
+	// In this order there is no hole between them, see TestRoom.
+
 	over   atomic.Bool // ended, or never recording; written under mu
-	mu     sync.Mutex  // for what is below
+	kind   uint8       // a trace.SpanKind
 	moved  bool        // the attributes are uncommon's until the end
-	keys   uint64      // a bit for the hash of each key in attrs
 	twice  bool        // attrs may have a key twice
+	mu     sync.Mutex  // for moved, twice and what is below
+	keys   uint64      // a bit for the hash of each key in attrs
 	name   string
 	end    time.Time
 	status sdktrace.Status
@@ -59,28 +61,28 @@ func New(n int) *Span {
 			room [5]attribute.KeyValue
 		})
 		return s.of(s.room[:0])
-	case n <= 8:
+	case n <= 7:
 		s := new(struct {
 			Span
-			room [8]attribute.KeyValue
+			room [7]attribute.KeyValue
 		})
 		return s.of(s.room[:0])
-	case n <= 10:
+	case n <= 9:
 		s := new(struct {
 			Span
-			room [10]attribute.KeyValue
+			room [9]attribute.KeyValue
 		})
 		return s.of(s.room[:0])
-	case n <= 16:
+	case n <= 17:
 		s := new(struct {
 			Span
-			room [16]attribute.KeyValue
+			room [17]attribute.KeyValue
 		})
 		return s.of(s.room[:0])
 	}
 	s := new(struct {
 		Span
-		room [36]attribute.KeyValue
+		room [37]attribute.KeyValue
 	})
 	return s.of(s.room[:0])
 }
@@ -334,7 +336,7 @@ func (s *Span) Name() string {
 func (s *Span) Parent() trace.SpanContext { return s.parent }
 
 // SpanKind returns the kind of s.
-func (s *Span) SpanKind() trace.SpanKind { return s.kind }
+func (s *Span) SpanKind() trace.SpanKind { return trace.SpanKind(s.kind) }
 
 // StartTime returns when s began.
 func (s *Span) StartTime() time.Time { return s.start }

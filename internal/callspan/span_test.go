@@ -269,7 +269,7 @@ func TestFill(t *testing.T) {
 		{"nil", func([]attribute.KeyValue) []attribute.KeyValue { return nil }, nil},
 		{"the room, empty", func(r []attribute.KeyValue) []attribute.KeyValue { return r }, nil},
 		{"the room", func(r []attribute.KeyValue) []attribute.KeyValue { return append(r, kvs[:3]...) }, kvs[:3]},
-		{"all of the room", func(r []attribute.KeyValue) []attribute.KeyValue { return append(r, kvs[:cap(r)]...) }, kvs[:8]},
+		{"all of the room", func(r []attribute.KeyValue) []attribute.KeyValue { return append(r, kvs[:cap(r)]...) }, kvs[:cap(New(8).Room())]},
 		{"more than the room", func(r []attribute.KeyValue) []attribute.KeyValue { return append(r, kvs...) }, kvs},
 		{"a list of one's own", func([]attribute.KeyValue) []attribute.KeyValue { return slices.Clone(kvs[:5]) }, kvs[:5]},
 		{"the room without its first", func(r []attribute.KeyValue) []attribute.KeyValue { return append(r, kvs[:5]...)[1:] }, kvs[1:5]},
