@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meshtrace/meshtrace/internal/failure"
+	"github.com/meshtrace/meshtrace/internal/headers"
 	"github.com/meshtrace/meshtrace/internal/semconv"
 )
 
@@ -239,7 +240,7 @@ func (a *attempt) answered(resp *http.Response) {
 	a.update(func(a *attemptSnapshot) {
 		a.protocol = protocolName(resp.ProtoMajor, resp.ProtoMinor)
 		a.responseHeader, a.status = resp.Header, resp.StatusCode
-		a.answer.read(resp.Header)
+		a.answer.read(resp.Header["Grpc-Status"], resp.Header["Grpc-Message"])
 	})
 }
 
@@ -247,7 +248,7 @@ func (a *attempt) answered(resp *http.Response) {
 func (a *attempt) ended(resp *http.Response) {
 	a.update(func(a *attemptSnapshot) {
 		a.trailer = resp.Trailer
-		a.answer.read(resp.Trailer)
+		a.answer.read(resp.Trailer["Grpc-Status"], resp.Trailer["Grpc-Message"])
 		a.times.lastReceived = time.Now()
 		if a.times.lastSent.IsZero() && (a.sent.Body == nil || a.sent.Body == http.NoBody) {
 			a.times.lastSent = a.times.firstSent
@@ -255,13 +256,18 @@ func (a *attempt) ended(resp *http.Response) {
 	})
 }
 
-// read takes gRPC's status from headers or trailers, what is there already gives way.
-func (a *grpcAnswer) read(h http.Header) {
-	if lines := h["Grpc-Status"]; len(lines) > 0 {
-		a.status, a.hasStatus = lines[0], true
+// read takes gRPC's status, and its message beside it, from headers or trailers; what is
+// there already gives way. Lines are joined (O-4).
+func (a *grpcAnswer) read(status, message []string) {
+	if len(status) == 0 {
+		return
 	}
-	if lines := h["Grpc-Message"]; len(lines) > 0 {
-		a.message, a.hasMessage = lines[0], true
+	if a.hasStatus {
+		a.before = a.status
+	}
+	a.status, a.hasStatus = headers.Joined(status), true
+	if len(message) > 0 {
+		a.message, a.hasMessage = headers.Joined(message), true
 	}
 }
 

@@ -76,8 +76,8 @@ type proxied struct {
 
 	answered            http.Header // of the response; nil before it was written
 	status              grpcAnswer
-	statusLines         int  // lines of grpc-status that were there before the body
-	late                bool // the response was written for nobody
+	before              grpcLines // there before the body
+	late                bool      // the response was written for nobody
 	firstSent, lastSent time.Time
 
 	progress
@@ -334,8 +334,8 @@ func (b *receivedBody) at() time.Time {
 func (p *proxied) answer(h http.Header, ctx context.Context) {
 	p.answered, p.firstSent = h, time.Now()
 	p.late = ctx.Err() == context.Canceled
-	p.statusLines = len(h["Grpc-Status"])
-	p.status.read(h)
+	p.before = grpcLinesOf(h)
+	p.status.read(h["Grpc-Status"], h["Grpc-Message"])
 }
 
 // finish adds to the outcome of a request what the gateway saw.
@@ -350,7 +350,7 @@ func (p *proxied) finish(o *Outcome, r *http.Request, aborted, hijacked bool) {
 		}
 	}
 	o.RequestBytes = p.received.read()
-	p.status.readTrailer(p.answered, p.statusLines)
+	p.status.readTrailer(p.answered, p.before)
 	if o.Err == context.Canceled || o.Err == nil && aborted && r.Context().Err() == context.Canceled { // nobody is there to answer
 		o.Flags = append(o.Flags, FlagDownstreamTermination)
 		if p.late {
@@ -359,19 +359,23 @@ func (p *proxied) finish(o *Outcome, r *http.Request, aborted, hijacked bool) {
 	}
 }
 
+// grpcLines counts the lines of gRPC's status and message in a header.
+type grpcLines struct{ status, message int }
+
+func grpcLinesOf(h http.Header) grpcLines {
+	return grpcLines{len(h["Grpc-Status"]), len(h["Grpc-Message"])}
+}
+
 // readTrailer takes gRPC's status from the trailers that a handler left in h, the header
 // of its response; before lines of it were no trailers.
-func (a *grpcAnswer) readTrailer(h http.Header, before int) {
-	a.read(http.Header{"Grpc-Status": h[http.TrailerPrefix+"Grpc-Status"], "Grpc-Message": h[http.TrailerPrefix+"Grpc-Message"]})
-	lines := h["Grpc-Status"]
+func (a *grpcAnswer) readTrailer(h http.Header, before grpcLines) {
+	a.read(h[http.TrailerPrefix+"Grpc-Status"], h[http.TrailerPrefix+"Grpc-Message"])
+	status, message := h["Grpc-Status"], h["Grpc-Message"]
 	declared := slices.ContainsFunc(h["Trailer"], func(l string) bool {
 		return strings.Contains(strings.ToLower(l), "grpc-status")
 	})
-	if declared && len(lines) > before {
-		a.status, a.hasStatus = lines[len(lines)-1], true
-		if m := h["Grpc-Message"]; len(m) > 0 {
-			a.message, a.hasMessage = m[len(m)-1], true
-		}
+	if declared && len(status) > before.status {
+		a.read(status[before.status:], message[min(before.message, len(message)):])
 	}
 }
 

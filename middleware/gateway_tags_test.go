@@ -338,19 +338,26 @@ func TestGatewayGRPC(t *testing.T) {
 		{"S-2 no number", 200, "", "abc", codes.Unset, codes.Unset, map[string]string{"grpc.status_code": "abc", "error": "-"}},
 		{"S-2 zeros in front", 200, "", "05", codes.Unset, codes.Error, map[string]string{"grpc.status_code": "05", "error": "-"}},
 		{"E-4 above 16", 200, "", "4294967296", codes.Unset, codes.Error, map[string]string{"error": "-"}},
+		{"E-3 an error of the headers stays", 200, "13", "3", codes.Unset, codes.Error, map[string]string{"grpc.status_code": "3", "error": "true"}},
+		{"O-4 lines are joined", 200, "", "4|2", codes.Unset, codes.Unset, map[string]string{"grpc.status_code": "4,2", "error": "-"}},
+		{"T-1 a message without a status", 200, "message", "", codes.Unset, codes.Unset, map[string]string{"grpc.status_code": "-", "grpc.message": "-"}},
 		{"no status at all", 200, "", "", codes.Unset, codes.Unset, map[string]string{"grpc.status_code": "-", "grpc.message": "-"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.rule, func(t *testing.T) {
 			upstream, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if tt.header != "" {
+				switch tt.header {
+				case "":
+				case "message":
+					w.Header().Set("Grpc-Message", "alone")
+				default:
 					w.Header().Set("Grpc-Status", tt.header)
 				}
 				w.WriteHeader(tt.code)
 				http.NewResponseController(w).Flush()
 				io.WriteString(w, "body")
 				if tt.trailer != "" {
-					w.Header().Set(http.TrailerPrefix+"Grpc-Status", tt.trailer)
+					w.Header()[http.TrailerPrefix+"Grpc-Status"] = strings.Split(tt.trailer, "|")
 					w.Header().Set(http.TrailerPrefix+"Grpc-Message", "because")
 				}
 			}))

@@ -57,6 +57,7 @@ func codeOf(s string) (uint64, bool) {
 type grpcAnswer struct {
 	status, message       string
 	hasStatus, hasMessage bool
+	before                string // of the headers, where the trailers have another status; "" is none
 }
 
 func (w *tagWriter) grpc(a grpcAnswer) {
@@ -67,8 +68,10 @@ func (w *tagWriter) grpc(a grpcAnswer) {
 	if a.hasMessage {
 		w.set(semconv.EnvoyGRPCMessage, a.message)
 	}
-	if n, ok := codeOf(a.status); ok && w.status.TagsGRPC(n) { // E-3, E-4
-		w.set(semconv.EnvoyError, "true")
+	for _, status := range [...]string{a.before, a.status} { // what the headers made an error stays one
+		if n, ok := codeOf(status); ok && w.status.TagsGRPC(n) { // E-3, E-4
+			w.set(semconv.EnvoyError, "true")
+		}
 	}
 }
 

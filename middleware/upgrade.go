@@ -49,8 +49,8 @@ func (c *httpCall) upgraded(u *upgrade) {
 	c.calledBack(u.operation)
 	p := c.gateway
 	p.answered, p.firstSent = u.header, u.at
-	p.statusLines = len(u.header["Grpc-Status"])
-	p.status.read(u.header)
+	p.before = grpcLinesOf(u.header)
+	p.status.read(u.header["Grpc-Status"], u.header["Grpc-Message"])
 	if c.recording() {
 		if c.tracing.firstByte {
 			c.Call.span.AddEvent(semconv.FirstByteEvent, trace.WithTimestamp(u.at))

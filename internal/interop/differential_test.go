@@ -449,6 +449,12 @@ func (v view) text(request string) []string {
 	}
 	out = append(out, v.spans...)
 
+	return nameIDs(out, request)
+}
+
+// nameIDs replaces in lines the ids that do not stand in the request by names in the
+// order they appear.
+func nameIDs(out []string, request string) []string {
 	request = strings.ToLower(request)
 	names := make(map[string]string)
 	for i, line := range out {
@@ -499,22 +505,26 @@ func spansOf(spans []otlpwire.Span) map[string][]otlpwire.Span {
 func spanLines(spans []otlpwire.Span, zipkin bool) (out []string) {
 	slices.SortFunc(spans, func(a, b otlpwire.Span) int { return int(a.Kind) - int(b.Kind) })
 	for i := range spans {
-		s := &spans[i]
-		out = append(out, fmt.Sprintf("span %d kind %d name %q ids %s %s under %s", i, s.Kind, s.Name, s.TraceID, s.SpanID, s.Parent))
-		if !zipkin { // which has neither
-			out = append(out, fmt.Sprintf("span %d status %d %q state %q", i, s.StatusCode, s.StatusText, s.TraceState))
-		}
-		var tags []string
-		for _, kv := range s.Attributes {
-			own := slices.ContainsFunc(ownTags, func(prefix string) bool { return strings.HasPrefix(string(kv.Key), prefix) })
-			if !own && !slices.Contains(ignoredTags, string(kv.Key)) && (!zipkin || kv.Value.String() != "") { // which has no empty tags
-				tags = append(tags, fmt.Sprintf("span %d tag %s=%s", i, kv.Key, kv.Value.String()))
-			}
-		}
-		slices.Sort(tags)
-		out = append(out, tags...)
+		out = append(out, spanText(i, &spans[i], zipkin, ignoredTags)...)
 	}
 	return out
+}
+
+// spanText is span i of a case in lines.
+func spanText(i int, s *otlpwire.Span, zipkin bool, ignored []string) (out []string) {
+	out = append(out, fmt.Sprintf("span %d kind %d name %q ids %s %s under %s", i, s.Kind, s.Name, s.TraceID, s.SpanID, s.Parent))
+	if !zipkin { // which has neither
+		out = append(out, fmt.Sprintf("span %d status %d %q state %q", i, s.StatusCode, s.StatusText, s.TraceState))
+	}
+	var tags []string
+	for _, kv := range s.Attributes {
+		own := slices.ContainsFunc(ownTags, func(prefix string) bool { return strings.HasPrefix(string(kv.Key), prefix) })
+		if !own && !slices.Contains(ignored, string(kv.Key)) && (!zipkin || kv.Value.String() != "") { // which has no empty tags
+			tags = append(tags, fmt.Sprintf("span %d tag %s=%s", i, kv.Key, kv.Value.String()))
+		}
+	}
+	slices.Sort(tags)
+	return append(out, tags...)
 }
 
 // known is a difference that stays, with its reason.
@@ -708,15 +718,7 @@ func (g *twoGateways) minimise(t *testing.T, tr *trial, explained func(*trial, [
 func TestDifferential(t *testing.T) {
 	root := need(t, envoy)
 	shown := show(t, "generated requests to Envoy and to examples/gateway", "Envoy "+envoyVersion)
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("MESHTRACE_SEED"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatalf("MESHTRACE_SEED: %v", err)
-		}
-		seed = n
-	}
-	t.Logf("MESHTRACE_SEED=%d", seed)
+	seed := seedOf(t)
 	r := rand.New(rand.NewPCG(seed, 8))
 
 	// First those that differed once.
