@@ -110,6 +110,7 @@ type Tracing struct {
 	unwatchOnce sync.Once
 
 	stranger atomic.Bool // one came though there is no edge
+	bodies   bodies      // of Transport's responses
 
 	ids       *tally.Tally  // requests by requestid.Change
 	_         [64]byte      // what many requests write stands apart from what each one reads

@@ -199,7 +199,7 @@ func (w *watchedCall) watch(req *http.Request, resp *http.Response) {
 	b := &body{ReadCloser: resp.Body, ctx: req.Context(), watched: w}
 	w.lastRead.Store(time.Now().UnixNano())
 	// A body that is dropped without Close still ends its span, at its last read.
-	b.cleanup = runtime.AddCleanup(b, (*watchedCall).dropped, w)
+	w.tracing.bodies.add(b)
 	resp.Body = b
 }
 
@@ -208,7 +208,10 @@ type body struct {
 	io.ReadCloser
 	ctx     context.Context
 	watched *watchedCall
-	cleanup runtime.Cleanup
+
+	shard   *bodyShard      // whose mu is for what is below
+	at      int             // in shard.young; less than 0: there is a cleanup
+	cleanup runtime.Cleanup // ends a body that is dropped
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -234,7 +237,7 @@ func (b *body) Close() error {
 
 func (b *body) done(err error) {
 	if b.watched.finish(err, time.Time{}) {
-		b.cleanup.Stop()
+		b.remove()
 	}
 }
 
