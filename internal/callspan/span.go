@@ -40,7 +40,7 @@ type Span struct {
 	kind   uint8       // a trace.SpanKind
 	moved  bool        // the attributes are uncommon's until the end
 	twice  bool        // attrs may have a key twice
-	mu     sync.Mutex  // for moved, twice and what is below
+	mu     sync.Mutex  // until the end for moved, twice and what is below
 	keys   uint64      // a bit for the hash of each key in attrs
 	name   string
 	end    time.Time
@@ -300,11 +300,11 @@ func (s *Span) End(opts ...trace.SpanEndOption) {
 	if t := cfg.Timestamp(); !t.IsZero() {
 		end = t
 	}
-	s.over.Store(true)
 	s.end = end
 	s.settle()
 	task := s.task
 	s.task = nil
+	s.over.Store(true) // the last: who sees it reads the rest without the lock
 	s.mu.Unlock()
 	if task != nil {
 		task.End()
@@ -314,8 +314,10 @@ func (s *Span) End(opts ...trace.SpanEndOption) {
 	}
 }
 
-// settle leaves the SDK's span of s, if there is one. s is locked.
+// settle makes the attributes of s, which ends, what they stay, and ends the SDK's span
+// that s may have. s is locked.
 func (s *Span) settle() {
+	s.unique()
 	if s.uncommon == nil {
 		return
 	}
@@ -327,8 +329,10 @@ func (s *Span) settle() {
 
 // Name returns the name of s.
 func (s *Span) Name() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if !s.over.Load() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
 	return s.name
 }
 
@@ -343,13 +347,18 @@ func (s *Span) StartTime() time.Time { return s.start }
 
 // EndTime returns when s ended; zero until then.
 func (s *Span) EndTime() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if !s.over.Load() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
 	return s.end
 }
 
 // Attributes returns the attributes of s, each key once. Nobody may change them.
 func (s *Span) Attributes() []attribute.KeyValue {
+	if s.over.Load() {
+		return s.attrs[:len(s.attrs):len(s.attrs)]
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.moved { // the SDK's span goes on writing to its list
@@ -401,15 +410,19 @@ func (s *Span) DroppedEvents() int {
 
 // other returns the SDK's span of s; nil: there is none.
 func (s *Span) other() sdktrace.ReadWriteSpan {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if !s.over.Load() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
 	return s.uncommon
 }
 
 // Status returns the status of s.
 func (s *Span) Status() sdktrace.Status {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if !s.over.Load() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
 	return s.status
 }
 
