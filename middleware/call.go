@@ -434,10 +434,6 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, node *reqctx.Node) co
 	default:
 		c.name = in.Method
 	}
-	opts := startKind[c.kind]
-	if len(in.Links) > 0 {
-		opts = append(opts[:len(opts):len(opts)], trace.WithLinks(in.Links...))
-	}
 	if t.spans != nil {
 		sp := callspan.New(t.usual(in.arrived != nil, httpServerAttributes, rpcServerAttributes))
 		t.spans.Prepare(ctx, sp, c.name, c.kind, in.Links)
@@ -446,19 +442,31 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, node *reqctx.Node) co
 		sp.Fill(c.edited(&a))
 		ctx = sp.Start(ctx, node)
 		c.span, c.rec = sp, sp
-	} else if a := t.attrs(); !t.ours {
-		// The caller's sampler may want them.
-		t.arrival(a, in, c)
-		opts = append(opts[:len(opts):len(opts)], trace.WithAttributes(c.edited(a)...))
-		ctx, c.span = t.tracer.Start(ctx, c.name, opts...)
-		a.put()
 	} else {
-		t.arrival(a, in, c)
-		ctx, c.span = t.tracer.Start(ctx, c.name, opts...)
-		c.put(a)
+		ctx = t.startOther(ctx, in, c)
 	}
 	c.rename(in)
 	s.Span = c.span
+	return ctx
+}
+
+// startOther starts the span of a request by the provider.
+func (t *Tracing) startOther(ctx context.Context, in *Incoming, c *serverCall) context.Context {
+	opts := startKind[c.kind]
+	if len(in.Links) > 0 {
+		opts = append(opts[:len(opts):len(opts)], trace.WithLinks(in.Links...))
+	}
+	a := t.attrs()
+	t.arrival(a, in, c)
+	if t.ours {
+		ctx, c.span = t.tracer.Start(ctx, c.name, opts...)
+		c.put(a)
+		return ctx
+	}
+	// The caller's sampler may want the attributes.
+	opts = append(opts[:len(opts):len(opts)], trace.WithAttributes(c.edited(a)...))
+	ctx, c.span = t.tracer.Start(ctx, c.name, opts...)
+	a.put()
 	return ctx
 }
 
