@@ -304,13 +304,14 @@ type receivedBody struct {
 	mu   sync.Mutex // a transport may read on while the handler returns
 	size int64
 	end  time.Time // zero: not read to its end
+	err  error     // of the last Read
 }
 
 func (b *receivedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.size += int64(n)
+	b.size, b.err = b.size+int64(n), err
 	if err == io.EOF && b.end.IsZero() {
 		b.end = time.Now()
 	}
@@ -321,6 +322,14 @@ func (b *receivedBody) read() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.size
+}
+
+// disconnected tells whether the body ended with the connection of an HTTP/2 stream, for
+// which net/http has no value.
+func (b *receivedBody) disconnected() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err != nil && strings.Contains(b.err.Error(), "client disconnected")
 }
 
 func (b *receivedBody) at() time.Time {
@@ -352,7 +361,11 @@ func (p *proxied) finish(o *Outcome, r *http.Request, aborted, hijacked bool) {
 	o.RequestBytes = p.received.read()
 	p.status.readTrailer(p.answered, p.before)
 	if o.Err == context.Canceled || o.Err == nil && aborted && r.Context().Err() == context.Canceled { // nobody is there to answer
-		o.Flags = append(o.Flags, FlagDownstreamTermination)
+		flag := FlagDownstreamTermination
+		if r.ProtoMajor > 1 && !p.received.disconnected() {
+			flag = FlagDownstreamRemoteReset // net/http says nothing else of streams
+		}
+		o.Flags = append(o.Flags, flag)
 		if p.late {
 			o.HTTPStatus, o.ResponseBytes, p.status = 0, 0, grpcAnswer{}
 		}

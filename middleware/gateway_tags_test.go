@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"slices"
@@ -230,6 +231,72 @@ func TestGatewayFailures(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A caller of HTTP/2 who resets the stream is told from one whose connection ended, where
+// a body was still to come. // T-7
+func TestGatewayClientGoneHTTP2(t *testing.T) {
+	for _, want := range []string{"DR", "DC"} {
+		arrived := make(chan struct{})
+		tracing, rec := setup(t, middleware.Envoy())
+		srv := httptest.NewUnstartedServer(tracing.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(arrived)
+			io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+		})))
+		srv.Config.Protocols = new(http.Protocols)
+		srv.Config.Protocols.SetUnencryptedHTTP2(true)
+		srv.Start()
+		t.Cleanup(srv.Close)
+		var conn net.Conn
+		base := &http.Transport{Protocols: srv.Config.Protocols, DialContext: func(ctx context.Context, network, addr string) (c net.Conn, err error) {
+			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+			return conn, err
+		}}
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		body, more := io.Pipe()
+		defer more.Close()
+		go func() {
+			<-arrived
+			if want == "DR" {
+				cancel()
+			} else {
+				conn.Close()
+			}
+		}()
+		req, _ := http.NewRequestWithContext(ctx, "POST", srv.URL, body)
+		if resp, err := base.RoundTrip(req); err == nil {
+			resp.Body.Close()
+			t.Fatal("an answer for a caller who left")
+		}
+		wantAttrs(t, waitSpans(t, rec, 1)[0], map[string]string{"http.status_code": "0", "response_flags": want, "error": "true", "response_size": "0"})
+	}
+}
+
+// A call that its caller gives up after the response began is canceled, and an error by
+// its status alone. // E-1
+func TestGatewayCanceledLate(t *testing.T) {
+	upstream, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "half")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	cfg := middleware.Envoy()
+	cfg.SpawnUpstreamSpan = true
+	cfg.Route = route(nil)
+	address, client, rec := proxyTo(t, cfg, upstream, func(p *httputil.ReverseProxy) { p.FlushInterval = -1 })
+	resp, err := client.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(resp.Body, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	spans := waitSpans(t, rec, 2)
+	wantAttrs(t, spans[0], map[string]string{"http.status_code": "200", "response_flags": "DC", "error": "-", "response_size": "4"})
+	wantAttrs(t, spans[1], map[string]string{"http.status_code": "200", "response_flags": "-", "error": "-", "canceled": "true"})
 }
 
 // A caller who leaves: code 0 and DC, whatever the program writes for nobody.

@@ -95,7 +95,8 @@ const (
 	FlagDelayInjected                 = "DI"  // a fault filter delayed it
 	FlagFaultInjected                 = "FI"  // a fault filter refused it
 	FlagOverloadManager               = "OM"  // this program is short of something
-	FlagDownstreamTermination         = "DC"  // the caller went away
+	FlagDownstreamTermination         = "DC"  // the caller's connection ended
+	FlagDownstreamRemoteReset         = "DR"  // the caller reset the stream
 )
 
 // ErrPerTryTimeout is the cause by which a gateway ends one attempt whose time is over,

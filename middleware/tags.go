@@ -287,8 +287,7 @@ func (c *Call) endUpstream(w *tagWriter, o *Outcome, a *attemptSnapshot) {
 		w.set(semconv.EnvoyError, "true")
 		w.set(semconv.EnvoyErrorReason, a.reset.Error())
 	}
-	if a.canceled {
-		w.set(semconv.EnvoyError, "true")
+	if a.canceled { // an error where there is no status (E-1)
 		w.set(semconv.EnvoyCanceled, "true")
 	}
 	u := &a.upstream

@@ -106,7 +106,7 @@ var flagCodes = map[string]string{
 	"NoHealthyUpstream": "UH", "UpstreamConnectionFailure": "UF", "UpstreamConnectionTermination": "UC", "UpstreamRemoteReset": "UR",
 	"UpstreamRequestTimeout": "UT", "UpstreamOverflow": "UO", "UpstreamProtocolError": "UPE", "UpstreamRetryLimitExceeded": "URX",
 	"LocalReset": "LR", "NoRouteFound": "NR", "NoClusterFound": "NC", "RateLimited": "RL", "DelayInjected": "DI", "FaultInjected": "FI",
-	"DownstreamConnectionTermination": "DC", "OverloadManager": "OM",
+	"DownstreamConnectionTermination": "DC", "DownstreamRemoteReset": "DR", "OverloadManager": "OM",
 }
 
 func codesOf(flags []string) ([]string, error) {
