@@ -128,8 +128,9 @@ func (f *Source) uncommon() sdktrace.ReadWriteSpan {
 // Fill. A span that the sampler drops does not record.
 func (f *Source) Prepare(ctx context.Context, s *Span, name string, kind trace.SpanKind, links []trace.Link) {
 	s.ReadWriteSpan, s.source, s.name, s.kind = f.ended, f, name, uint8(trace.ValidateSpanKind(kind))
-	s.parent = trace.SpanContextFromContext(ctx)
-	traceID, spanID := s.parent.TraceID(), trace.SpanID{}
+	parent := trace.SpanContextFromContext(ctx)
+	s.setParent(parent)
+	traceID, spanID := parent.TraceID(), trace.SpanID{}
 	if traceID.IsValid() {
 		spanID = f.IDs.NewSpanID(ctx, traceID)
 	} else {
@@ -138,7 +139,7 @@ func (f *Source) Prepare(ctx context.Context, s *Span, name string, kind trace.S
 	verdict := f.Sampler.ShouldSample(sdktrace.SamplingParameters{
 		ParentContext: ctx, TraceID: traceID, Name: name, Kind: kind, Links: links,
 	})
-	flags := s.parent.TraceFlags() &^ trace.FlagsSampled
+	flags := parent.TraceFlags() &^ trace.FlagsSampled
 	if verdict.Decision == sdktrace.RecordAndSample {
 		flags |= trace.FlagsSampled
 	}
@@ -174,7 +175,7 @@ func (s *Span) Start(ctx context.Context, node *reqctx.Node) context.Context {
 		var task *rtrace.Task
 		ctx, task = rtrace.NewTask(ctx, s.Name())
 		if s.lock() {
-			s.task = task
+			s.more().task = task
 			s.mu.Unlock()
 		} else { // a processor ended it
 			task.End()

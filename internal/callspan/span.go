@@ -31,24 +31,37 @@ type Span struct {
 
 	source *Source
 	sc     trace.SpanContext
-	parent trace.SpanContext
 	start  time.Time
 
 	// In this order there is no hole between them, see TestRoom.
 
-	over   atomic.Bool // ended, or never recording; written under mu
-	kind   uint8       // a trace.SpanKind
-	moved  bool        // the attributes are uncommon's until the end
-	twice  bool        // attrs may have a key twice
-	mu     sync.Mutex  // until the end for moved, twice and what is below
-	keys   uint64      // a bit for the hash of each key in attrs
-	name   string
-	end    time.Time
-	status sdktrace.Status
-	attrs  []attribute.KeyValue
-	task   *rtrace.Task
-	// uncommon is a span of the SDK's with what this one does not keep; nil: nothing.
-	uncommon sdktrace.ReadWriteSpan
+	over        atomic.Bool // ended, or never recording; written under mu
+	kind        uint8       // a trace.SpanKind, and whether the parent is remote
+	parentFlags trace.TraceFlags
+	twice       bool  // attrs may have a key twice
+	code        uint8 // of the status
+	mu          sync.Mutex
+
+	// Until the end for twice, code and what is below.
+
+	parentID    trace.SpanID // in sc's trace; zero: no parent, or extra has it
+	keys        uint64       // a bit for the hash of each key in attrs
+	name        string
+	took        time.Duration        // by the monotonic clock
+	description string               // of the status
+	attrs       []attribute.KeyValue // nil: extra.span has them
+	extra       *extra               // what few spans have; nil: nothing
+}
+
+// remoteParent is the bit of Span.kind that says so.
+const remoteParent = 1 << 7
+
+// extra is what few spans have.
+type extra struct {
+	parent trace.SpanContext      // one that Span cannot say; zero: there is none
+	end    time.Time              // as it was given; zero: it was not
+	task   *rtrace.Task           // of runtime/trace
+	span   sdktrace.ReadWriteSpan // the SDK's, with what Span does not keep; nil: nothing
 }
 
 // New returns a span for Prepare with room for n attributes or a few more, by the size
@@ -67,22 +80,22 @@ func New(n int) *Span {
 			room [7]attribute.KeyValue
 		})
 		return s.of(s.room[:0])
-	case n <= 9:
+	case n <= 10:
 		s := new(struct {
 			Span
-			room [9]attribute.KeyValue
+			room [10]attribute.KeyValue
 		})
 		return s.of(s.room[:0])
-	case n <= 17:
+	case n <= 16:
 		s := new(struct {
 			Span
-			room [17]attribute.KeyValue
+			room [16]attribute.KeyValue
 		})
 		return s.of(s.room[:0])
 	}
 	s := new(struct {
 		Span
-		room [37]attribute.KeyValue
+		room [38]attribute.KeyValue
 	})
 	return s.of(s.room[:0])
 }
@@ -104,12 +117,21 @@ func (s *Span) lock() bool {
 	return true
 }
 
+// more returns what s has of the uncommon. s is locked.
+func (s *Span) more() *extra {
+	if s.extra == nil {
+		s.extra = new(extra)
+	}
+	return s.extra
+}
+
 // rest returns the SDK's span of s, which is locked.
 func (s *Span) rest() sdktrace.ReadWriteSpan {
-	if s.uncommon == nil {
-		s.uncommon = s.source.uncommon()
+	e := s.more()
+	if e.span == nil {
+		e.span = s.source.uncommon()
 	}
-	return s.uncommon
+	return e.span
 }
 
 // IsRecording tells whether s has not ended.
@@ -137,12 +159,12 @@ func (s *Span) SetStatus(code codes.Code, description string) {
 		return
 	}
 	defer s.mu.Unlock()
-	if s.status.Code > code {
+	if codes.Code(s.code) > code {
 		return
 	}
-	s.status = sdktrace.Status{Code: code}
+	s.code, s.description = uint8(code), ""
 	if code == codes.Error {
-		s.status.Description = description
+		s.description = description
 	}
 }
 
@@ -152,13 +174,12 @@ func (s *Span) SetAttributes(kvs ...attribute.KeyValue) {
 		return
 	}
 	defer s.mu.Unlock()
-	if !s.moved && (len(s.attrs)+len(kvs) > s.source.count || !plain(kvs)) {
-		s.moved = true
+	if s.attrs != nil && (len(s.attrs)+len(kvs) > s.source.count || !plain(kvs)) {
 		s.rest().SetAttributes(s.attrs...)
-		s.attrs = nil
+		s.attrs, s.twice = nil, false
 	}
-	if s.moved {
-		s.uncommon.SetAttributes(slices.Clone(kvs)...) // so that kvs may be on the caller's stack
+	if s.attrs == nil {
+		s.extra.span.SetAttributes(slices.Clone(kvs)...) // so that kvs may be on the caller's stack
 		return
 	}
 	n := len(s.attrs)
@@ -174,7 +195,7 @@ func (s *Span) Room() []attribute.KeyValue { return s.attrs[len(s.attrs):] }
 // are the span's from now on, and are not copied.
 func (s *Span) Fill(kvs []attribute.KeyValue) {
 	n := len(s.attrs)
-	if s.over.Load() || s.moved || len(kvs) == 0 || n == cap(s.attrs) || &kvs[0] != &s.attrs[:n+1][n] ||
+	if s.over.Load() || s.attrs == nil || len(kvs) == 0 || n == cap(s.attrs) || &kvs[0] != &s.attrs[:n+1][n] ||
 		n+len(kvs) > s.source.count || !plain(kvs) {
 		s.SetAttributes(kvs...)
 		return
@@ -281,7 +302,7 @@ func (s *Span) AddLink(l trace.Link) {
 // End ends s and tells the processors. Only the first call does anything. Called while
 // panicking, by defer, it records the panic and lets it go on.
 func (s *Span) End(opts ...trace.SpanEndOption) {
-	end := s.start.Add(time.Since(s.start)) // by the monotonic clock
+	took := time.Since(s.start)
 	var cfg trace.SpanConfig
 	if len(opts) > 0 {
 		cfg = trace.NewSpanEndConfig(opts...)
@@ -297,13 +318,15 @@ func (s *Span) End(opts ...trace.SpanEndOption) {
 			return
 		}
 	}
+	s.took = took
 	if t := cfg.Timestamp(); !t.IsZero() {
-		end = t
+		s.more().end = t
 	}
-	s.end = end
 	s.settle()
-	task := s.task
-	s.task = nil
+	var task *rtrace.Task
+	if e := s.extra; e != nil {
+		task, e.task = e.task, nil
+	}
 	s.over.Store(true) // the last: who sees it reads the rest without the lock
 	s.mu.Unlock()
 	if task != nil {
@@ -318,12 +341,12 @@ func (s *Span) End(opts ...trace.SpanEndOption) {
 // that s may have. s is locked.
 func (s *Span) settle() {
 	s.unique()
-	if s.uncommon == nil {
+	if s.extra == nil || s.extra.span == nil {
 		return
 	}
-	s.uncommon.End()
-	if s.moved { // it would go over its list at each question
-		s.attrs, s.moved = s.uncommon.Attributes(), false
+	s.extra.span.End()
+	if s.attrs == nil { // it would go over its list at each question
+		s.attrs = s.extra.span.Attributes()
 	}
 }
 
@@ -337,21 +360,50 @@ func (s *Span) Name() string {
 }
 
 // Parent returns the ids of the span above s.
-func (s *Span) Parent() trace.SpanContext { return s.parent }
+func (s *Span) Parent() trace.SpanContext {
+	if s.parentID.IsValid() {
+		return trace.NewSpanContext(trace.SpanContextConfig{
+			TraceID: s.sc.TraceID(), SpanID: s.parentID, TraceFlags: s.parentFlags, Remote: s.kind&remoteParent != 0,
+		})
+	}
+	if !s.over.Load() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
+	if s.extra == nil {
+		return trace.SpanContext{}
+	}
+	return s.extra.parent
+}
+
+// setParent notes the span above s, before s is shared.
+func (s *Span) setParent(sc trace.SpanContext) {
+	switch {
+	case sc.IsValid() && sc.TraceState().Len() == 0:
+		s.parentID, s.parentFlags = sc.SpanID(), sc.TraceFlags()
+		if sc.IsRemote() {
+			s.kind |= remoteParent
+		}
+	case !sc.Equal(trace.SpanContext{}):
+		s.more().parent = sc
+	}
+}
 
 // SpanKind returns the kind of s.
-func (s *Span) SpanKind() trace.SpanKind { return trace.SpanKind(s.kind) }
+func (s *Span) SpanKind() trace.SpanKind { return trace.SpanKind(s.kind &^ remoteParent) }
 
 // StartTime returns when s began.
 func (s *Span) StartTime() time.Time { return s.start }
 
 // EndTime returns when s ended; zero until then.
 func (s *Span) EndTime() time.Time {
-	if !s.over.Load() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
+	switch {
+	case !s.over.Load():
+		return time.Time{}
+	case s.extra != nil && !s.extra.end.IsZero():
+		return s.extra.end
 	}
-	return s.end
+	return s.start.Add(s.took)
 }
 
 // Attributes returns the attributes of s, each key once. Nobody may change them.
@@ -361,8 +413,8 @@ func (s *Span) Attributes() []attribute.KeyValue {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.moved { // the SDK's span goes on writing to its list
-		return slices.Clone(s.uncommon.Attributes())
+	if s.attrs == nil && s.extra != nil && s.extra.span != nil { // which goes on writing to its list
+		return slices.Clone(s.extra.span.Attributes())
 	}
 	s.unique()
 	return s.attrs[:len(s.attrs):len(s.attrs)]
@@ -414,7 +466,10 @@ func (s *Span) other() sdktrace.ReadWriteSpan {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 	}
-	return s.uncommon
+	if s.extra == nil {
+		return nil
+	}
+	return s.extra.span
 }
 
 // Status returns the status of s.
@@ -423,7 +478,7 @@ func (s *Span) Status() sdktrace.Status {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 	}
-	return s.status
+	return sdktrace.Status{Code: codes.Code(s.code), Description: s.description}
 }
 
 // InstrumentationScope returns Config.Scope.
