@@ -35,9 +35,13 @@ func New(counters int) *Tally {
 // of something just allocated, since each of them has pages of its own to allocate from;
 // else one of the goroutine's stack. It is not followed.
 func (t *Tally) Add(counter int, near unsafe.Pointer) {
+	t.cells[t.row(uintptr(near))*t.stride+counter].Add(1)
+}
+
+// row returns which row an address is for.
+func (t *Tally) row(near uintptr) int {
 	const page, golden = 13, 0x9E3779B97F4A7C15
-	row := int(uint64(uintptr(near)>>page) * golden >> t.shift)
-	t.cells[row*t.stride+counter].Add(1)
+	return int(uint64(near>>page) * golden >> t.shift)
 }
 
 // Load returns a count. Several are not of one instant.
