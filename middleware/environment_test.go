@@ -86,6 +86,14 @@ func TestEnvironmentLimits(t *testing.T) {
 	}
 }
 
+// The spans of calls and those of the program have the same limits, which are read once.
+func TestEnvironmentLimitReportedOnce(t *testing.T) {
+	const name = "OTEL_SPAN_LINK_COUNT_LIMIT"
+	if _, log := limited(t, name, "-1"); strings.Count(log, name) != 1 {
+		t.Errorf("%s=-1 is reported %d times, want once: %s", name, strings.Count(log, name), log)
+	}
+}
+
 // OTEL_TRACES_EXPORTER, value by value: which exporters are set up.
 func TestEnvironmentExporters(t *testing.T) {
 	for _, tt := range []struct{ value, want string }{

@@ -260,11 +260,12 @@ func (t *Tracing) build(env *otelenv.Reader, cfg *Config, res *resource.Resource
 		t.provider = cfg.TracerProvider
 		t.sdk = sdkMade(cfg.TracerProvider)
 	default:
+		limits := spanLimits(env)
 		opts := []sdktrace.TracerProviderOption{
 			sdktrace.WithSampler(t.sampler),
 			sdktrace.WithResource(res),
 			sdktrace.WithIDGenerator(idGenerator{t.zipkin}),
-			sdktrace.WithRawSpanLimits(spanLimits(env)),
+			sdktrace.WithRawSpanLimits(limits),
 		}
 		if t.disabled {
 			opts[0] = sdktrace.WithSampler(sdktrace.NeverSample())
@@ -288,7 +289,7 @@ func (t *Tracing) build(env *otelenv.Reader, cfg *Config, res *resource.Resource
 				Scope:      instrumentation.Scope{Name: scopeName, Version: version},
 				Sampler:    t.sampler,
 				IDs:        idGenerator{t.zipkin},
-				Limits:     spanLimits(env),
+				Limits:     limits,
 				Processors: processors,
 			})
 			t.owned, t.provider, t.spans = p, p, p.calls
