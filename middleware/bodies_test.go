@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync"
@@ -12,6 +13,9 @@ import (
 	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/meshtrace/meshtrace/sampler"
 )
 
 // counter counts the spans that started and ended, and those whose body was dropped.
@@ -156,6 +160,27 @@ func TestBodiesDropped(t *testing.T) {
 	}
 	if n := tracing.bodies.held(); n != 0 {
 		t.Errorf("%d bodies are held", n)
+	}
+}
+
+// Of a request whose span the sampler drops there is nothing to watch, so nothing is kept.
+func TestDroppedSpanIsNotWatched(t *testing.T) {
+	for share, watched := range map[float64]bool{0: false, 100: true} {
+		tracing, err := Setup(t.Context(), Config{
+			Sampling: sampler.Config{Random: sampler.Percent(share)},
+			Getenv:   func(name string) string { return map[string]string{"OTEL_TRACES_EXPORTER": "none"}[name] },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, c := Outgoing{sent: &http.Request{Method: "GET", URL: &url.URL{Host: "shop.example"}}}, Call{}
+		ctx := tracing.startClient(t.Context(), &out, &c, nil)
+		if sc := trace.SpanContextFromContext(ctx); !sc.IsValid() || sc.IsSampled() != watched || c.recording() != watched || (out.watched != nil) != watched {
+			t.Errorf("share %v: sampled %v, recording %v, watched %v, want %v", share, sc.IsSampled(), c.recording(), out.watched != nil, watched)
+		}
+		if err := tracing.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -81,7 +81,7 @@ type Outgoing struct {
 
 	request  *http.Request // Transport's, for hooks
 	sent     *http.Request // Transport's, to describe
-	watched  *watchedCall  // made for sent where it has a span
+	watched  *watchedCall  // made for sent where something is recorded
 	filtered bool          // no span
 }
 
@@ -633,13 +633,13 @@ func (t *Tracing) startOwn(ctx context.Context, out *Outgoing, c *Call, node *re
 		}
 		return ctx
 	}
-	if node == nil && out.sent != nil {
-		out.watched = new(watchedCall)
-		node = &out.watched.node
-	}
 	sp := callspan.New(t.usual(out.sent != nil, httpClientAttributes, rpcClientAttributes))
 	t.spans.Prepare(ctx, sp, name, c.kind, nil)
 	c.span = sp
+	if node == nil && out.sent != nil && (t.meters != nil || sp.IsRecording()) {
+		out.watched = new(watchedCall)
+		node = &out.watched.node
+	}
 	if sp.IsRecording() {
 		a := attrs{list: sp.Room()}
 		c.departure(&a, out)
