@@ -341,9 +341,11 @@ func (w *watchedAttempt) finish(resp *http.Response, err error) (did bool) {
 		switch {
 		case err == io.EOF:
 			w.call.attempt.ended(resp)
+		case err == errClosed && w.ctx.Err() != nil:
+			w.call.attempt.failed(w.ctx, w.ctx.Err())
 		case err == errClosed:
-			if w.ctx.Err() != nil {
-				w.call.attempt.failed(w.ctx, w.ctx.Err())
+			if resp != nil && (resp.ContentLength < 0 || resp.ContentLength > w.bytes.Load()) { // of a try that is made again
+				w.call.attempt.update(func(a *attemptSnapshot) { a.canceled = true })
 			}
 		default:
 			w.call.attempt.failed(w.ctx, err)

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -297,6 +298,44 @@ func TestGatewayCanceledLate(t *testing.T) {
 	spans := waitSpans(t, rec, 2)
 	wantAttrs(t, spans[0], map[string]string{"http.status_code": "200", "response_flags": "DC", "error": "-", "response_size": "4"})
 	wantAttrs(t, spans[1], map[string]string{"http.status_code": "200", "response_flags": "-", "error": "-", "canceled": "true"})
+}
+
+// retrying sends a request again until it is answered with a 200.
+type retrying struct{ http.RoundTripper }
+
+func (rt retrying) RoundTrip(req *http.Request) (*http.Response, error) {
+	for {
+		resp, err := rt.RoundTripper.RoundTrip(req.Clone(req.Context()))
+		if err != nil || resp.StatusCode == http.StatusOK {
+			return resp, err
+		}
+		resp.Body.Close()
+	}
+}
+
+// A try that is made again before its response was read is canceled; one whose response
+// has no body was over. // T-20
+func TestGatewayTriedAgain(t *testing.T) {
+	var tries atomic.Int64
+	upstream, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch tries.Add(1) {
+		case 1:
+			w.WriteHeader(http.StatusServiceUnavailable)
+			io.WriteString(w, "not this time")
+		case 2:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	cfg := middleware.Envoy()
+	cfg.SpawnUpstreamSpan = true
+	cfg.Route = route(nil)
+	address, client, rec := proxyTo(t, cfg, upstream, func(p *httputil.ReverseProxy) { p.Transport = retrying{p.Transport} })
+	get(t, client, address)
+	spans := waitSpans(t, rec, 4)
+	wantAttrs(t, spans[0], map[string]string{"http.status_code": "200", "error": "-", "canceled": "-"})
+	wantAttrs(t, spans[1], map[string]string{"http.status_code": "503", "error": "true", "canceled": "true", "response_flags": "-", "error.reason": "-"})
+	wantAttrs(t, spans[2], map[string]string{"http.status_code": "503", "error": "true", "canceled": "-", "retry.count": "1"})
+	wantAttrs(t, spans[3], map[string]string{"http.status_code": "200", "error": "-", "canceled": "-", "retry.count": "2"})
 }
 
 // A caller who leaves: code 0 and DC, whatever the program writes for nobody.

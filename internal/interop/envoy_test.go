@@ -160,7 +160,7 @@ func (c envoyConfig) bootstrap(admin, logs string) []byte {
 			"name": cl.name, "type": "STATIC", "connect_timeout": "2s",
 			"load_assignment": object{"cluster_name": cl.name, "endpoints": list{object{"lb_endpoints": endpoints}}},
 			// The default of 1024 is for a fleet, and a queue here is no failure.
-			"circuit_breakers": object{"thresholds": list{object{"max_pending_requests": 100000, "max_requests": 100000, "max_connections": 1000}}},
+			"circuit_breakers": object{"thresholds": list{object{"max_pending_requests": 100000, "max_requests": 100000, "max_connections": 1000, "max_retries": 1000}}},
 		}
 		if cl.http2 {
 			cluster["typed_extension_protocol_options"] = object{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": object{

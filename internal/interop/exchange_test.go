@@ -549,6 +549,9 @@ func (a *answered) lines(seen []arrival) (out []string) {
 	put("trailer", a.trailers, nil)
 	for i, s := range seen {
 		what := fmt.Sprintf("attempt %d", i+1)
+		if i > 0 { // what is left of the time, to the millisecond
+			delete(s.headers, "x-envoy-expected-rq-timeout-ms")
+		}
 		out = append(out, what+" "+s.line, what+" body "+s.body)
 		put(what, s.headers, exchangeIgnoredUp)
 	}
@@ -560,7 +563,7 @@ func (g *exchangeGateways) run(t *testing.T, exchanges []*exchange) [][2][]strin
 	t.Helper()
 	views := make([][2][]string, len(exchanges))
 	errs := make([]error, len(exchanges))
-	slots := make(chan struct{}, 8)
+	slots := make(chan struct{}, 16)
 	var wg sync.WaitGroup
 	for i, x := range exchanges {
 		g.nextCase++
@@ -594,7 +597,7 @@ func (g *exchangeGateways) run(t *testing.T, exchanges []*exchange) [][2][]strin
 	// Each request has a span, and as many below it on one side as on the other; what
 	// still has not after a while is a difference.
 	var both [2]map[string][]otlpwire.Span
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(2 * time.Second)
 	for missing := true; missing && time.Now().Before(deadline); {
 		for _, tr := range g.tracings {
 			if err := tr.ForceFlush(t.Context()); err != nil {
@@ -800,7 +803,7 @@ func compareExchanges(t *testing.T, root string, exchanges []*exchange, differen
 			if told++; told > 12 {
 				continue
 			}
-			if told <= 6 {
+			if told <= 4 {
 				x = g.minimise(t, x, explained)
 				a, b = differing(g.run(t, []*exchange{x})[0])
 			}
@@ -956,6 +959,72 @@ func TestDifferentialBodies(t *testing.T) {
 	exchanges := onceDiffered(t, "testdata/exchanges-bodies.json")
 	for range count(150, 3000) {
 		exchanges = append(exchanges, makeBody(r))
+	}
+	shown("%s", compareExchanges(t, root, exchanges, knownExchanges()))
+}
+
+// makeRetryPath draws a path with retries, timeouts or both.
+func makeRetryPath(r *rand.Rand) path {
+	p := path{HTTP2: one(r, 2), Egress: one(r, 3), Spawn: !one(r, 4)}
+	if !one(r, 6) {
+		p.RetryOn = pick(r, []string{"5xx"}, []string{"5xx"}, []string{"5xx", "reset"}, []string{"gateway-error", "connect-failure"}, []string{"reset"},
+			[]string{"connect-failure", "refused-stream"}, []string{"retriable-4xx", "reset"}, []string{"refused-stream"})
+		p.Retries = pick(r, 1, 1, 2, 3, 0)
+		p.PerTry = pick(r, 0, 0, 400)
+	}
+	if p.PerTry == 0 {
+		p.Timeout = pick(r, 0, 1000)
+	}
+	return p
+}
+
+// makeRetry draws an exchange whose attempts fail in all ways.
+func makeRetry(r *rand.Rand, p path) *exchange {
+	x := &exchange{Path: p, Method: pick(r, "GET", "POST", "PUT"), Target: pick(r, "/", "/", "/", "/a?b=c", "/gone")}
+	if x.Method != "GET" {
+		x.Body = pick(r, 0, 5, 1000, 30_000)
+		x.Chunked = x.Body > 0 && one(r, 2)
+	}
+	grpc := one(r, 6)
+	if grpc {
+		x.Headers = headerList{{"content-type", "application/grpc"}}
+	}
+	for range pick(r, 1, 1, 2, 2, 3, 4) {
+		a := answer{Status: pick(r, 200, 200, 500, 502, 503, 503, 504, 409, 404, 429), Body: pick(r, 0, 5, 5000), Framing: pick(r, "", "chunked")}
+		a.Headers = headerList{{"content-type", "text/plain"}}
+		if grpc {
+			a.Headers = headerList{{"content-type", "application/grpc"}, {"grpc-status", pick(r, "0", "14", "8", "5")}}
+		}
+		switch n := r.IntN(20); {
+		case n < 4:
+			a.Fault = "refuse"
+		case n == 4:
+			a.Fault = "garbage"
+		case n == 5:
+			a.Fault, a.Body = "cut", 5000
+		case n < 8 && (p.PerTry > 0 || p.Timeout > 0):
+			a.Fault = "silent"
+		case n == 8 && p.Timeout > 0:
+			a.Fault, a.Body = "stuck", 5000
+		}
+		x.Answers = append(x.Answers, a)
+	}
+	return x
+}
+
+// TestDifferentialRetries makes generated exchanges whose attempts fail through both: what
+// is sent again, how often, and what becomes of it.
+func TestDifferentialRetries(t *testing.T) {
+	root := need(t, envoy)
+	shown := show(t, "generated retries and timeouts through Envoy and examples/gateway", "Envoy "+envoyVersion)
+	r := rand.New(rand.NewPCG(seedOf(t), 23))
+	exchanges := onceDiffered(t, "testdata/exchanges-retries.json")
+	var paths []path
+	for range count(12, 40) {
+		paths = append(paths, makeRetryPath(r))
+	}
+	for range count(80, 1000) {
+		exchanges = append(exchanges, makeRetry(r, pick(r, paths...)))
 	}
 	shown("%s", compareExchanges(t, root, exchanges, knownExchanges()))
 }

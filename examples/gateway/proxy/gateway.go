@@ -199,7 +199,7 @@ func rewrite(r *httputil.ProxyRequest) {
 	}
 	r.Out.URL.Scheme, r.Out.Host = "http", r.In.Host
 	if _, ok := r.Out.Header[headerTimeout]; !ok {
-		r.Out.Header[headerTimeout] = []string{fmt.Sprint(route.timeout().Milliseconds())}
+		r.Out.Header[headerTimeout] = []string{fmt.Sprint(route.expected().Milliseconds())}
 	}
 	if route.PrefixRewrite != "" {
 		r.Out.Header["X-Envoy-Original-Path"] = []string{r.In.URL.RequestURI()}

@@ -125,6 +125,30 @@ func TestRetryOn(t *testing.T) {
 	}
 }
 
+// A try whose time is over ends as such over both protocols, and tells the upstream how
+// long it was to be.
+func TestPerTryTimeout(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		told := make(chan string, 2)
+		up := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			told <- r.Header.Get(headerTimeout)
+			<-r.Context().Done()
+		}))
+		up.Config.Protocols = new(http.Protocols)
+		up.Config.Protocols.SetHTTP1(true)
+		up.Config.Protocols.SetUnencryptedHTTP2(true)
+		up.Start()
+		t.Cleanup(up.Close)
+		file := fmt.Sprintf(`{"tracing": {}, "clusters": {"c": {"hosts": [{"address": %q}], "http2": %t}},
+			"routes": [{"cluster": "c", "retry": {"on": ["5xx"], "per_try_timeout_ms": 20}}]}`, up.Listener.Addr(), http2)
+		url, _ := serveFile(t, file, http.NotFoundHandler())
+		resp, body := ask(t, "GET", url, "")
+		if resp.StatusCode != http.StatusGatewayTimeout || body != textTimeout || len(told) != 2 || <-told != "20" {
+			t.Errorf("http2 %t: %d %q, want 504 %q after two tries of 20 ms", http2, resp.StatusCode, body, textTimeout)
+		}
+	}
+}
+
 // Hosts take turns, for retries as well.
 func TestRoundRobin(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody serves here

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -65,6 +66,14 @@ func (r *Route) timeout() time.Duration {
 		return defaultTimeout
 	}
 	return time.Duration(r.TimeoutMS) * time.Millisecond
+}
+
+// expected is how long the upstream may take for a try.
+func (r *Route) expected() time.Duration {
+	if retry := r.Retry; retry != nil && retry.PerTryTimeoutMS > 0 {
+		return min(r.timeout(), time.Duration(retry.PerTryTimeoutMS)*time.Millisecond)
+	}
+	return r.timeout()
 }
 
 // maxReplay is how much of a body is kept to send it again. A longer one is sent once.
@@ -134,6 +143,9 @@ func attempt(ctx context.Context, cl *cluster, req *http.Request, body *replay, 
 	}
 	resp, err := cl.send.RoundTrip(out)
 	if err != nil {
+		if errors.Is(context.Cause(ctx), middleware.ErrPerTryTimeout) {
+			err = middleware.ErrPerTryTimeout // over HTTP/2 net/http says canceled
+		}
 		cancel(nil)
 		return nil, err
 	}
