@@ -435,8 +435,7 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, node *reqctx.Node) co
 		c.name = in.Method
 	}
 	if t.spans != nil {
-		sp := callspan.New(t.usual(in.arrived != nil, httpServerAttributes, rpcServerAttributes))
-		t.spans.Prepare(ctx, sp, c.name, c.kind, in.Links)
+		sp := t.spans.Prepare(ctx, t.usual(in.arrived != nil, httpServerAttributes, rpcServerAttributes), c.name, c.kind, in.Links)
 		a := attrs{list: sp.Room()}
 		t.arrival(&a, in, c)
 		sp.Fill(c.edited(&a))
@@ -633,8 +632,7 @@ func (t *Tracing) startOwn(ctx context.Context, out *Outgoing, c *Call, node *re
 		}
 		return ctx
 	}
-	sp := callspan.New(t.usual(out.sent != nil, httpClientAttributes, rpcClientAttributes))
-	t.spans.Prepare(ctx, sp, name, c.kind, nil)
+	sp := t.spans.Prepare(ctx, t.usual(out.sent != nil, httpClientAttributes, rpcClientAttributes), name, c.kind, nil)
 	c.span = sp
 	if node == nil && out.sent != nil && (t.meters != nil || sp.IsRecording()) {
 		out.watched = new(watchedCall)

@@ -27,8 +27,7 @@ func BenchmarkSpan(b *testing.B) {
 		ctx := context.Background()
 		b.ReportAllocs()
 		for b.Loop() {
-			s := New(16)
-			f.Prepare(ctx, s, "GET", trace.SpanKindServer, nil)
+			s := f.Prepare(ctx, 16, "GET", trace.SpanKindServer, nil)
 			s.Fill(append(s.Room(), served...))
 			s.Start(ctx, new(reqctx.Node))
 			s.SetAttributes(answered...)

@@ -2,8 +2,7 @@
 // is to everybody who holds one, in one allocation and at a third of the time.
 //
 //	source := callspan.NewSource(callspan.Config{Provider: provider, …})
-//	s := callspan.New(8)
-//	source.Prepare(ctx, s, "GET /carts/{id}", trace.SpanKindServer, nil)
+//	s := source.Prepare(ctx, 8, "GET /carts/{id}", trace.SpanKindServer, nil)
 //	s.Fill(append(s.Room(), attribute.String("url.scheme", "https")))
 //	ctx = s.Start(ctx, nil)
 //	defer s.End()

@@ -153,8 +153,7 @@ func newPair(t testing.TB, set setting) *pair {
 		Start(p.theirs.ctx, "name", trace.WithSpanKind(set.kind), trace.WithLinks(set.links...))
 	p.theirs.span.SetAttributes(set.fill...)
 
-	s := New(set.room)
-	p.source.Prepare(p.ours.ctx, s, "name", set.kind, set.links)
+	s := p.source.Prepare(p.ours.ctx, set.room, "name", set.kind, set.links)
 	if set.foreign {
 		s.Fill(slices.Clone(set.fill))
 	} else {

@@ -123,13 +123,12 @@ func (f *Source) uncommon() sdktrace.ReadWriteSpan {
 	return s.(sdktrace.ReadWriteSpan)
 }
 
-// Prepare makes s, which New returned, the span of a call below the span in ctx. Who
-// prepared s has it alone until Start, and may give it its first attributes by Room and
-// Fill. A span that the sampler drops does not record.
-func (f *Source) Prepare(ctx context.Context, s *Span, name string, kind trace.SpanKind, links []trace.Link) {
-	s.ReadWriteSpan, s.source, s.name, s.kind = f.ended, f, name, uint8(trace.ValidateSpanKind(kind))
+// Prepare returns the span of a call below the span in ctx, with room for so many
+// attributes. Who prepared it has it alone until Start, and may give it its first
+// attributes by Room and Fill. A span that the sampler drops does not record, and has no
+// room.
+func (f *Source) Prepare(ctx context.Context, room int, name string, kind trace.SpanKind, links []trace.Link) *Span {
 	parent := trace.SpanContextFromContext(ctx)
-	s.setParent(parent)
 	traceID, spanID := parent.TraceID(), trace.SpanID{}
 	if traceID.IsValid() {
 		spanID = f.IDs.NewSpanID(ctx, traceID)
@@ -143,18 +142,27 @@ func (f *Source) Prepare(ctx context.Context, s *Span, name string, kind trace.S
 	if verdict.Decision == sdktrace.RecordAndSample {
 		flags |= trace.FlagsSampled
 	}
+	var s *Span
+	if verdict.Decision == sdktrace.Drop {
+		s = new(Span)
+	} else {
+		s = newSpan(room)
+	}
+	s.ReadWriteSpan, s.source, s.name, s.kind = f.ended, f, name, uint8(trace.ValidateSpanKind(kind))
 	s.sc = trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID: traceID, SpanID: spanID, TraceFlags: flags, TraceState: verdict.Tracestate,
 	})
+	s.setParent(parent)
 	if verdict.Decision == sdktrace.Drop {
 		s.over.Store(true)
-		return
+		return s
 	}
 	s.start = time.Now()
 	for _, l := range links {
 		s.AddLink(l)
 	}
 	s.SetAttributes(verdict.Attributes...)
+	return s
 }
 
 // Start tells the processors of s, which was prepared in ctx, and returns the context

@@ -99,11 +99,13 @@ func TestPrepare(t *testing.T) {
 		{"a trace without a span", contexts[5], sdktrace.RecordAndSample, true, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := New(8)
 			f := newSource(usual)
 			f.Sampler = &side{verdict: sdktrace.SamplingResult{Decision: tt.verdict, Tracestate: someState}}
 			ctx := trace.ContextWithSpanContext(context.Background(), tt.parent)
-			f.Prepare(ctx, s, "name", trace.SpanKindServer, nil)
+			s := f.Prepare(ctx, 8, "name", trace.SpanKindServer, nil)
+			if room := cap(s.Room()); (room > 0) != (tt.verdict != sdktrace.Drop) {
+				t.Errorf("room for %d attributes by %v", room, tt.verdict)
+			}
 			s.Start(ctx, nil)
 			sc := s.SpanContext()
 			if (sc.TraceID() == tt.parent.TraceID()) != tt.same || sc.SpanID() == tt.parent.SpanID() || !sc.IsValid() {

@@ -64,9 +64,9 @@ type extra struct {
 	span   sdktrace.ReadWriteSpan // the SDK's, with what Span does not keep; nil: nothing
 }
 
-// New returns a span for Prepare with room for n attributes or a few more, by the size
-// classes of the runtime. Those that find no room cost an allocation.
-func New(n int) *Span {
+// newSpan returns a span with room for n attributes or a few more, by the size classes of
+// the runtime. Those that find no room cost an allocation.
+func newSpan(n int) *Span {
 	switch {
 	case n <= 5:
 		s := new(struct {

@@ -50,8 +50,7 @@ func (fixedIDs) NewSpanID(context.Context, trace.TraceID) trace.SpanID { return 
 
 // start starts a span below nothing.
 func start(f *Source, fill ...attribute.KeyValue) *Span {
-	s := New(8)
-	f.Prepare(context.Background(), s, "name", trace.SpanKindServer, nil)
+	s := f.Prepare(context.Background(), 8, "name", trace.SpanKindServer, nil)
 	s.Fill(append(s.Room(), fill...))
 	s.Start(context.Background(), nil)
 	return s
@@ -269,15 +268,14 @@ func TestFill(t *testing.T) {
 		{"nil", func([]attribute.KeyValue) []attribute.KeyValue { return nil }, nil},
 		{"the room, empty", func(r []attribute.KeyValue) []attribute.KeyValue { return r }, nil},
 		{"the room", func(r []attribute.KeyValue) []attribute.KeyValue { return append(r, kvs[:3]...) }, kvs[:3]},
-		{"all of the room", func(r []attribute.KeyValue) []attribute.KeyValue { return append(r, kvs[:cap(r)]...) }, kvs[:cap(New(8).Room())]},
+		{"all of the room", func(r []attribute.KeyValue) []attribute.KeyValue { return append(r, kvs[:cap(r)]...) }, kvs[:cap(newSpan(8).Room())]},
 		{"more than the room", func(r []attribute.KeyValue) []attribute.KeyValue { return append(r, kvs...) }, kvs},
 		{"a list of one's own", func([]attribute.KeyValue) []attribute.KeyValue { return slices.Clone(kvs[:5]) }, kvs[:5]},
 		{"the room without its first", func(r []attribute.KeyValue) []attribute.KeyValue { return append(r, kvs[:5]...)[1:] }, kvs[1:5]},
 		{"the room without its last", func(r []attribute.KeyValue) []attribute.KeyValue { return append(r, kvs[:5]...)[:4] }, kvs[:4]},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := New(8)
-			newSource(usual).Prepare(context.Background(), s, "name", trace.SpanKindServer, nil)
+			s := newSource(usual).Prepare(context.Background(), 8, "name", trace.SpanKindServer, nil)
 			s.Fill(tt.list(s.Room()))
 			s.Start(context.Background(), nil)
 			wantAttributes(t, s, tt.want...)
@@ -287,8 +285,7 @@ func TestFill(t *testing.T) {
 		})
 	}
 	t.Run("twice", func(t *testing.T) {
-		s := New(8)
-		newSource(usual).Prepare(context.Background(), s, "name", trace.SpanKindServer, nil)
+		s := newSource(usual).Prepare(context.Background(), 8, "name", trace.SpanKindServer, nil)
 		s.Fill(append(s.Room(), kvs[0]))
 		s.Fill(append(s.Room(), kvs[1], kvs[0]))
 		s.Start(context.Background(), nil)
@@ -317,25 +314,25 @@ func TestAttributesRead(t *testing.T) {
 	}
 }
 
-// TestRoom holds what New makes to the runtime's size classes: a span that grows past one
+// TestRoom holds what newSpan makes to the runtime's size classes: a span that grows past one
 // costs an eighth more memory, and one that could have a further attribute wastes it.
 func TestRoom(t *testing.T) {
 	classes := []uintptr{576, 640, 704, 768, 896, 1024, 1152, 1280, 1408, 1536, 1792, 2048, 2304, 2688, 3072}
 	const header = 8 // of the runtime, for what has pointers and is larger than 512 bytes
 	kv := reflect.TypeFor[attribute.KeyValue]().Size()
 	for n := range 37 {
-		room := cap(New(n).attrs)
+		room := cap(newSpan(n).attrs)
 		if room < n {
-			t.Errorf("New(%d) has room for %d", n, room)
+			t.Errorf("newSpan(%d) has room for %d", n, room)
 		}
 		size := reflect.TypeFor[Span]().Size() + uintptr(room)*kv + header
 		i, _ := slices.BinarySearch(classes, size)
 		if i == len(classes) || classes[i]-size >= kv {
-			t.Errorf("New(%d) has %d bytes, and one attribute more would cost nothing: the size classes are %v", n, size, classes)
+			t.Errorf("newSpan(%d) has %d bytes, and one attribute more would cost nothing: the size classes are %v", n, size, classes)
 		}
 	}
-	if s := New(1000); len(s.attrs) != 0 || cap(s.attrs) == 0 {
-		t.Errorf("New(1000) has %d attributes and room for %d, want 0 and some", len(s.attrs), cap(s.attrs))
+	if s := newSpan(1000); len(s.attrs) != 0 || cap(s.attrs) == 0 {
+		t.Errorf("newSpan(1000) has %d attributes and room for %d, want 0 and some", len(s.attrs), cap(s.attrs))
 	}
 }
 
@@ -596,8 +593,7 @@ func TestRetention(t *testing.T) {
 		r, node := new(request), new(reqctx.Node)
 		alive, nodes = append(alive, weak.Make(r)), append(nodes, weak.Make(node))
 		ctx := context.WithValue(context.Background(), key{}, r)
-		s := New(8)
-		f.Prepare(ctx, s, "name", trace.SpanKindServer, someLinks[1:2:2])
+		s := f.Prepare(ctx, 8, "name", trace.SpanKindServer, someLinks[1:2:2])
 		s.Start(ctx, node)
 		if uncommon {
 			s.AddEvent("event")
@@ -629,8 +625,7 @@ func TestAllocs(t *testing.T) {
 		run  func()
 	}{
 		{"with the request's node", 2, func() {
-			s := New(8)
-			f.Prepare(ctx, s, "name", trace.SpanKindServer, nil)
+			s := f.Prepare(ctx, 8, "name", trace.SpanKindServer, nil)
 			s.Fill(append(s.Room(), attributes[0], attributes[3], attributes[5]))
 			s.Start(ctx, new(reqctx.Node))
 			s.SetAttributes(later...)
@@ -638,16 +633,14 @@ func TestAllocs(t *testing.T) {
 			s.End()
 		}},
 		{"without", 2, func() {
-			s := New(8)
-			f.Prepare(ctx, s, "name", trace.SpanKindClient, nil)
+			s := f.Prepare(ctx, 8, "name", trace.SpanKindClient, nil)
 			s.Start(ctx, nil)
 			s.SetAttributes(later...)
 			s.End()
 			s.Attributes()
 		}},
 		{"a double key", 3, func() {
-			s := New(8)
-			f.Prepare(ctx, s, "name", trace.SpanKindClient, nil)
+			s := f.Prepare(ctx, 8, "name", trace.SpanKindClient, nil)
 			s.Start(ctx, nil)
 			s.SetAttributes(twice...)
 			s.End()
