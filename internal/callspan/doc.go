@@ -19,7 +19,7 @@
 // is a *Span as well: both pass for a ReadWriteSpan, though nobody can change them any more.
 // Events and links that a limit of 0 dropped are told in OnEnd; the SDK's copy says 0.
 // ChildSpanCount is 0. runtime/trace has a second task, without a name, of a span that has
-// events, links, nested values or more attributes than it keeps by itself.
+// events, links, nested values or attributes that are over a limit.
 //
 // It is for spans of middleware alone, under a provider that middleware made. Every other
 // span is the SDK's.

@@ -53,10 +53,7 @@ const maxOwn = 128
 func NewSource(cfg Config) *Source {
 	f := &Source{Config: cfg, count: cfg.Limits.AttributeCountLimit}
 	f.processors.Store(&processors{list: slices.Clone(cfg.Processors)})
-	switch {
-	case cfg.Limits.AttributeValueLengthLimit >= 0:
-		f.count = 0 // all of them are for the SDK to cut
-	case f.count < 0 || f.count > maxOwn:
+	if f.count < 0 || f.count > maxOwn {
 		f.count = maxOwn
 	}
 	f.sdk = sdktrace.NewTracerProvider(

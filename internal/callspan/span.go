@@ -24,8 +24,8 @@ import (
 // returned; it is not copied.
 //
 // What it keeps by itself is name, status and attributes of plain values. Events, links,
-// nested values and limits are the SDK's business: the first of them makes a span of the
-// SDK's that this one hands them to, and reads them from.
+// nested values and what is over a limit are the SDK's business: the first of them makes a
+// span of the SDK's that this one hands them to, and reads them from.
 type Span struct {
 	sdktrace.ReadWriteSpan // Source.ended
 
@@ -174,7 +174,7 @@ func (s *Span) SetAttributes(kvs ...attribute.KeyValue) {
 		return
 	}
 	defer s.mu.Unlock()
-	if s.attrs != nil && (len(s.attrs)+len(kvs) > s.source.count || !plain(kvs)) {
+	if s.attrs != nil && (len(s.attrs)+len(kvs) > s.source.count || !s.source.plain(kvs)) {
 		s.rest().SetAttributes(s.attrs...)
 		s.attrs, s.twice = nil, false
 	}
@@ -196,7 +196,7 @@ func (s *Span) Room() []attribute.KeyValue { return s.attrs[len(s.attrs):] }
 func (s *Span) Fill(kvs []attribute.KeyValue) {
 	n := len(s.attrs)
 	if s.over.Load() || s.attrs == nil || len(kvs) == 0 || n == cap(s.attrs) || &kvs[0] != &s.attrs[:n+1][n] ||
-		n+len(kvs) > s.source.count || !plain(kvs) {
+		n+len(kvs) > s.source.count || !s.source.plain(kvs) {
 		s.SetAttributes(kvs...)
 		return
 	}
@@ -217,13 +217,26 @@ func (s *Span) look(n int) {
 }
 
 // plain tells whether kvs are valid and of values that the SDK takes as they are.
-func plain(kvs []attribute.KeyValue) bool {
+func (f *Source) plain(kvs []attribute.KeyValue) bool {
 	for i := range kvs {
 		if !kvs[i].Valid() || kvs[i].Value.Type() > attribute.STRINGSLICE {
 			return false
 		}
 	}
-	return true
+	limit := f.Limits.AttributeValueLengthLimit
+	return limit < 0 || !slices.ContainsFunc(kvs, func(kv attribute.KeyValue) bool { return longer(kv.Value, limit) })
+}
+
+// longer tells whether a plain value may be longer than limit, which the SDK counts in
+// characters where there are more bytes.
+func longer(v attribute.Value, limit int) bool {
+	switch v.Type() {
+	case attribute.STRING:
+		return len(v.AsString()) > limit
+	case attribute.STRINGSLICE:
+		return slices.ContainsFunc(v.AsStringSlice(), func(s string) bool { return len(s) > limit })
+	}
+	return false
 }
 
 // hash returns one bit for a key. Keys of one name space differ in length and at the end.

@@ -210,6 +210,12 @@ func TestSetAttributes(t *testing.T) {
 		{"over the limit", count(2), []attribute.KeyValue{a}, [][]attribute.KeyValue{{b, c}, {b2}}, []attribute.KeyValue{a, b2}, 1},
 		{"a double key is not over the limit", count(2), []attribute.KeyValue{a, b}, [][]attribute.KeyValue{{b2}}, []attribute.KeyValue{a, b2}, 0},
 		{"limit 0", count(0), []attribute.KeyValue{a}, [][]attribute.KeyValue{{b}}, nil, 2},
+		{"values that are not cut", length, []attribute.KeyValue{attribute.String("a", "123")}, [][]attribute.KeyValue{{attribute.StringSlice("b", []string{"123", "1"}), c}},
+			[]attribute.KeyValue{attribute.String("a", "123"), attribute.StringSlice("b", []string{"123", "1"}), c}, 0},
+		{"a value cut after others", length, []attribute.KeyValue{a, c}, [][]attribute.KeyValue{{attribute.String("b", "1234")}, {b2}},
+			[]attribute.KeyValue{a, c, b2}, 0},
+		{"characters of several bytes", length, []attribute.KeyValue{attribute.String("a", "üüü"), attribute.String("b", "üüüü")}, nil,
+			[]attribute.KeyValue{attribute.String("a", "üüü"), attribute.String("b", "üüü")}, 0},
 		{"a value cut", length, []attribute.KeyValue{attribute.String("a", "12345")}, [][]attribute.KeyValue{{attribute.StringSlice("b", []string{"12345", "1"})}},
 			[]attribute.KeyValue{attribute.String("a", "123"), attribute.StringSlice("b", []string{"123", "1"})}, 0},
 	} {
@@ -617,6 +623,9 @@ func TestRetention(t *testing.T) {
 // TestAllocs counts what a span costs.
 func TestAllocs(t *testing.T) {
 	f := newSource(usual, &calls{})
+	short := usual
+	short.AttributeValueLengthLimit = 64
+	limited := newSource(short, &calls{})
 	ctx := context.Background()
 	later, twice := attributes[6:8], attributes[:2] // a list that is written where it is given escapes
 	for _, tt := range []struct {
@@ -638,6 +647,13 @@ func TestAllocs(t *testing.T) {
 			s.SetAttributes(later...)
 			s.End()
 			s.Attributes()
+		}},
+		{"with a limit that no value is over", 2, func() {
+			s := limited.Prepare(ctx, 8, "name", trace.SpanKindClient, nil)
+			s.Fill(append(s.Room(), attributes[0], attributes[3]))
+			s.Start(ctx, nil)
+			s.SetAttributes(later...)
+			s.End()
 		}},
 		{"a double key", 3, func() {
 			s := f.Prepare(ctx, 8, "name", trace.SpanKindClient, nil)
