@@ -173,7 +173,11 @@ func (a *attempt) trace(verbose, cleartext bool) *httptrace.ClientTrace {
 			a.update(func(a *attemptSnapshot) { *at(&a.times) = time.Now() })
 		}
 		ct.WroteHeaders = func() { now(func(t *upstreamTimes) *time.Time { return &t.firstSent }) }
-		ct.WroteRequest = func(httptrace.WroteRequestInfo) { now(func(t *upstreamTimes) *time.Time { return &t.lastSent }) }
+		ct.WroteRequest = func(info httptrace.WroteRequestInfo) {
+			if info.Err == nil {
+				now(func(t *upstreamTimes) *time.Time { return &t.lastSent })
+			}
+		}
 		ct.GotFirstResponseByte = func() { now(func(t *upstreamTimes) *time.Time { return &t.firstReceived }) }
 	}
 	return ct
@@ -196,6 +200,9 @@ func (a *attempt) failed(ctx context.Context, err error) {
 }
 
 func (a *attemptSnapshot) fail(ctx context.Context, err error) {
+	if a.responseHeader == nil {
+		a.times.firstReceived = time.Time{} // what came was no response
+	}
 	err = failure.Readable(err)
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" && op.Addr != nil { // what a name was resolved to
@@ -344,7 +351,11 @@ func (w *watchedAttempt) finish(resp *http.Response, err error) (did bool) {
 		case err == errClosed && w.ctx.Err() != nil:
 			w.call.attempt.failed(w.ctx, w.ctx.Err())
 		case err == errClosed:
-			if resp != nil && (resp.ContentLength < 0 || resp.ContentLength > w.bytes.Load()) { // of a try that is made again
+			switch {
+			case resp == nil:
+			case resp.ContentLength >= 0 && resp.ContentLength <= w.bytes.Load(): // there was nothing left to read
+				w.call.attempt.ended(resp)
+			default: // a try that is made again
 				w.call.attempt.update(func(a *attemptSnapshot) { a.canceled = true })
 			}
 		default:

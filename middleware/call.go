@@ -282,6 +282,7 @@ func (t *Tracing) receive(ctx context.Context, in *Incoming, c *serverCall) (arr
 	c.kind = kindOr(in.Kind, trace.SpanKindServer)
 	if t.role == Gateway {
 		c.gateway = newProxied(in)
+		c.gateway.client = c.origin.client
 		s.Gateway = c.gateway
 		if c.rpc {
 			in.Name = t.defaultName(&c.gateway.request)
@@ -475,6 +476,9 @@ func (t *Tracing) arrival(attrs *attrs, in *Incoming, c *serverCall) {
 	if t.edge == nil {
 		in.meet()
 		c.client = in.Peer
+		if c.gateway != nil {
+			c.gateway.client = in.Peer
+		}
 	}
 	attrs.add(in.Attributes...)
 	if s.RequestID != "" || c.emptyID {

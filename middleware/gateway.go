@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -71,10 +72,12 @@ type proxied struct {
 	http     *http.Request // nil where there is none
 	protocol string
 	peer     string
+	client   netip.Addr // as Call.ClientAddress
 	received receivedBody
 	served   *httpCall // nil where Handler serves it not
 
 	answered            http.Header // of the response; nil before it was written
+	untrailed           http.Header // the same before trailers are added; nil where none are declared
 	status              grpcAnswer
 	before              grpcLines // there before the body
 	late                bool      // the response was written for nobody
@@ -290,7 +293,7 @@ func (p *proxied) receive(r *http.Request) {
 	if p.peer == "" {
 		p.peer = r.RemoteAddr // of a unix socket
 	}
-	if r.Body == nil || r.Body == http.NoBody {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 { // HTTP/2 has a value of its own for none
 		p.received.end = time.Now()
 		return
 	}
@@ -342,14 +345,27 @@ func (b *receivedBody) at() time.Time {
 // connection.
 func (p *proxied) answer(h http.Header, ctx context.Context) {
 	p.answered, p.firstSent = h, time.Now()
+	if len(h["Trailer"]) > 0 {
+		p.untrailed = maps.Clone(h)
+	}
 	p.late = ctx.Err() == context.Canceled
 	p.before = grpcLinesOf(h)
 	p.status.read(h["Grpc-Status"], h["Grpc-Message"])
 }
 
+// headers returns the header of the response as it was sent.
+func (p *proxied) headers() http.Header {
+	if p.untrailed != nil {
+		return p.untrailed
+	}
+	return p.answered
+}
+
 // finish adds to the outcome of a request what the gateway saw.
 func (p *proxied) finish(o *Outcome, r *http.Request, aborted, hijacked bool) {
-	p.lastSent = time.Now()
+	if !aborted && o.Err == nil {
+		p.lastSent = time.Now()
+	}
 	if hijacked && o.HTTPStatus == 0 { // httputil.ReverseProxy writes such an answer itself
 		p.mu.Lock()
 		last := p.last

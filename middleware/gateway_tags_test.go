@@ -1,6 +1,7 @@
 package middleware_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -298,6 +299,74 @@ func TestGatewayCanceledLate(t *testing.T) {
 	spans := waitSpans(t, rec, 2)
 	wantAttrs(t, spans[0], map[string]string{"http.status_code": "200", "response_flags": "DC", "error": "-", "response_size": "4"})
 	wantAttrs(t, spans[1], map[string]string{"http.status_code": "200", "response_flags": "-", "error": "-", "canceled": "true"})
+}
+
+// Operators on the span of an attempt tell of the request around it, and those of a
+// response know no trailers. // T-16, RID-17
+func TestGatewayAttemptFormats(t *testing.T) {
+	upstream, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "Grpc-Status")
+		io.WriteString(w, "body")
+		w.Header().Set("Grpc-Status", "3")
+	}))
+	cfg := middleware.Envoy()
+	cfg.SpawnUpstreamSpan = true
+	cfg.Route = route(nil)
+	for name, text := range map[string]string{
+		"ids": "%TRACE_ID% %SPAN_ID%", "peer": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "protocol": "%PROTOCOL%",
+		"received": "%BYTES_RECEIVED%", "resp": "%RESPONSE_CODE%%RESP(GRPC-STATUS)%", "trailer": "%TRAILER(GRPC-STATUS)%",
+	} {
+		tpl, err := span.ParseTemplate(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Tags = append(cfg.Tags, span.Formatted(name, tpl))
+	}
+	address, client, rec := proxyTo(t, cfg, upstream)
+	resp, err := client.Post(address, "text/plain", strings.NewReader("12345"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	spans := waitSpans(t, rec, 2)
+	sc := spans[0].SpanContext()
+	want := map[string]string{
+		"ids": sc.TraceID().String() + " " + sc.SpanID().String(), "peer": "127.0.0.1", "protocol": "HTTP/1.1",
+		"received": "5", "resp": "200", "trailer": "3",
+	}
+	wantAttrs(t, spans[0], want)
+	wantAttrs(t, spans[1], want)
+}
+
+// Time marks of what never came, or went to nobody, are none. // T-11
+func TestGatewayVerboseFaults(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		http.ReadRequest(bufio.NewReader(conn))
+		io.WriteString(conn, "no response at all\r\n\r\n")
+	}()
+	cfg := middleware.Envoy()
+	cfg.SpawnUpstreamSpan, cfg.Verbose = true, true
+	cfg.Route = route(nil)
+	address, client, rec := proxyTo(t, cfg, "http://"+l.Addr().String())
+	get(t, client, address)
+	for i, s := range waitSpans(t, rec, 2) {
+		for _, e := range s.Events() {
+			if e.Name == "first_upstream_rx_byte_received" {
+				t.Errorf("span %d has the event %s of a host that sent no response", i, e.Name)
+			}
+		}
+	}
 }
 
 // retrying sends a request again until it is answered with a 200.

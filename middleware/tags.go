@@ -216,7 +216,7 @@ func (c *Call) endDownstream(w *tagWriter, o *Outcome, answer grpcAnswer) {
 		f := c.facts(p, &r, &upstream, o)
 		f.Protocol, f.Flags, f.Attempt = p.protocol, flagText(flags), attempts
 		f.Metadata[span.RequestMetadata] = metadata
-		f.ResponseHeader, f.Trailer = p.answered, sent.trailer
+		f.ResponseHeader, f.Trailer = p.headers(), sent.trailer
 		w.custom(p.route.Tags, t.tags, &f)
 		if name := operation.Render(&f); name != "" { // N-14, N-15
 			c.name = semconv.Cut(name, maxOperation)
@@ -246,8 +246,12 @@ func (c *Call) facts(p *proxied, r *requestView, u *Upstream, o *Outcome) span.F
 	f.Status, f.RequestBytes, f.ResponseBytes = o.HTTPStatus, o.RequestBytes, o.ResponseBytes
 	f.Route = p.route.Pattern
 	f.Cluster, f.ClusterName, f.Address = u.Cluster, u.observed(), u.Address
-	f.Peer, f.Client, f.Request = p.peer, addressText(c.client), p.http
-	if sc := c.span.SpanContext(); sc.IsValid() {
+	f.Peer, f.Client, f.Request = p.peer, addressText(p.client), p.http
+	downstream := c.span // RID-17
+	if c.state != nil && c.state.Span != nil {
+		downstream = c.state.Span
+	}
+	if sc := downstream.SpanContext(); sc.IsValid() {
 		f.TraceID, f.SpanID = sc.TraceID().String(), sc.SpanID().String()
 	}
 	f.Metadata = [4]span.Metadata{
@@ -315,12 +319,16 @@ func (c *Call) endUpstream(w *tagWriter, o *Outcome, a *attemptSnapshot) {
 		p = new(proxied)
 	}
 	f := c.facts(p, &a.request, u, o)
-	f.Protocol, f.Flags, f.Attempt = a.protocol, flagText(a.flags), u.Attempt
+	f.Attempt = u.Attempt
+	if p.request.header != nil { // these are the request's (T-16)
+		f.Protocol, f.RequestBytes = p.protocol, p.received.read()
+	}
 	f.ResponseHeader, f.Trailer = a.responseHeader, a.trailer
 	if a.sent != nil {
 		f.Request = a.sent
 	}
 	p.mu.Lock()
+	f.Flags = flagText(p.flags)
 	f.Metadata[span.RequestMetadata] = maps.Clone(p.metadata)
 	p.mu.Unlock()
 	w.custom(route.Tags, t.tags, &f)

@@ -38,7 +38,31 @@ type path struct {
 	Retries int      `json:"retries,omitempty"`
 	PerTry  int      `json:"per_try_ms,omitempty"`
 	Timeout int      `json:"timeout_ms,omitempty"` // 0 is 30 s
+	Mixed   bool     `json:"mixed,omitempty"`      // the upstream speaks the other version of HTTP
+	Verbose bool     `json:"verbose,omitempty"`
+	Formats bool     `json:"formats,omitempty"` // names and tags by command operators
 }
+
+// formats are tags that say all that operators know.
+var formats = [][2]string{
+	{"f.request", "%REQ(:METHOD)% %REQ(X-NONE?:PATH):5% %REQ(:AUTHORITY)% %REQ(:SCHEME)% %PATH(NQ)% %PROTOCOL%"},
+	{"f.response", "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESP(CONTENT-TYPE)% %RESP(:STATUS)% %RESP(GRPC-STATUS)%"},
+	{"f.sent", "%BYTES_SENT%"},
+	{"f.received", "%BYTES_RECEIVED%"},
+	{"f.trailer", "%TRAILER(GRPC-STATUS?X-TRAILER)%"},
+	{"f.upstream", "%UPSTREAM_CLUSTER% %UPSTREAM_CLUSTER_RAW% %UPSTREAM_HOST%"},
+	{"f.attempt", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"},
+	{"f.route", "%ROUTE_NAME%"},
+	{"f.ids", "%TRACE_ID% %SPAN_ID%"},
+	{"f.peer", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"},
+	{"f.none", "%RESP(X-NONE)%"},
+	{"f.header", "%REQ(TE?GRPC-TIMEOUT)%"},
+}
+
+const (
+	formatOperation = "%REQ(:METHOD)% %RESPONSE_CODE% %RESPONSE_FLAGS%"
+	formatUpstream  = "%REQ(:METHOD)% to %UPSTREAM_CLUSTER%"
+)
 
 // timeout is that of the route.
 func (p *path) timeout() int { return cmp.Or(p.Timeout, 30_000) }
@@ -408,15 +432,20 @@ func (x *exchange) overHTTP1(ctx context.Context, addr, id string, s *script) (a
 	return x.read(resp), nil // not closed, which would read to the end
 }
 
+// cluster is where the path goes.
+func (p *path) cluster() string {
+	if p.HTTP2 != p.Mixed {
+		return "up2"
+	}
+	return "up"
+}
+
 // seconds writes milliseconds as Envoy reads them.
 func seconds(ms int) string { return fmt.Sprintf("%d.%03ds", ms/1000, ms%1000) }
 
 // listener is the path as Envoy has it.
 func (p *path) listener(name, addr string) envoyListener {
-	up := "up"
-	if p.HTTP2 {
-		up = "up2"
-	}
+	up := p.cluster()
 	route := func(prefix, cluster string) object {
 		to := object{"cluster": cluster, "timeout": seconds(p.timeout())}
 		if len(p.RetryOn) > 0 {
@@ -426,14 +455,19 @@ func (p *path) listener(name, addr string) envoyListener {
 			}
 			to["retry_policy"] = policy
 		}
-		return object{"match": object{"prefix": prefix}, "route": to}
+		return object{"name": prefix + "*", "match": object{"prefix": prefix}, "route": to}
 	}
+	tags := list{object{"tag": "case", "request_header": object{"name": "x-case"}}}
+	tracing := object{"spawn_upstream_span": p.Spawn, "verbose": p.Verbose}
+	if p.Formats {
+		for _, f := range formats {
+			tags = append(tags, object{"tag": f[0], "value": f[1]})
+		}
+		tracing["operation"], tracing["upstream_operation"] = formatOperation, formatUpstream
+	}
+	tracing["custom_tags"] = tags
 	return envoyListener{
-		name: name, addr: addr, cluster: up, outbound: p.Egress,
-		tracing: object{
-			"spawn_upstream_span": p.Spawn,
-			"custom_tags":         list{object{"tag": "case", "request_header": object{"name": "x-case"}}},
-		},
+		name: name, addr: addr, cluster: up, outbound: p.Egress, tracing: tracing,
 		hcm:     object{"always_set_request_id_in_response": false, "internal_address_config": nil},
 		virtual: object{"routes": list{route("/gone", "gone"), route("/", up)}},
 	}
@@ -448,7 +482,7 @@ func (p *path) config(upstream, nobody string) proxy.Config {
 	cfg := proxy.Config{
 		Node: proxy.Node{ID: "interop", Cluster: "interop"},
 		Tracing: &proxy.Tracing{
-			Service: "gateway", Preset: "envoy", Direction: direction, SpawnUpstreamSpan: &p.Spawn,
+			Service: "gateway", Preset: "envoy", Direction: direction, SpawnUpstreamSpan: &p.Spawn, Verbose: p.Verbose,
 			CustomTags: []proxy.Tag{{Tag: "case", RequestHeader: &proxy.DefaultName{Name: "x-case"}}},
 		},
 		Edge: proxy.Edge{UseRemoteAddress: &inner},
@@ -457,10 +491,13 @@ func (p *path) config(upstream, nobody string) proxy.Config {
 			"up2":  {Hosts: []proxy.Host{{Address: upstream}}, HTTP2: true},
 			"gone": {Hosts: []proxy.Host{{Address: nobody}}},
 		},
-		Routes: []proxy.Route{{Prefix: "/gone", Cluster: "gone"}, {Prefix: "/", Cluster: "up"}},
+		Routes: []proxy.Route{{Prefix: "/gone", Cluster: "gone"}, {Prefix: "/", Cluster: p.cluster()}},
 	}
-	if p.HTTP2 {
-		cfg.Routes[1].Cluster = "up2"
+	if p.Formats {
+		for _, f := range formats {
+			cfg.Tracing.CustomTags = append(cfg.Tracing.CustomTags, proxy.Tag{Tag: f[0], Value: &f[1]})
+		}
+		cfg.Tracing.Operation, cfg.Tracing.UpstreamOperation = formatOperation, formatUpstream
 	}
 	for i := range cfg.Routes {
 		cfg.Routes[i].TimeoutMS = p.timeout()
@@ -638,6 +675,9 @@ func exchangeSpanLines(spans []otlpwire.Span) (out []string) {
 	slices.SortFunc(spans, func(a, b otlpwire.Span) int { return cmp.Or(parent(&a)-parent(&b), cmp.Compare(a.Start, b.Start)) })
 	for i := range spans {
 		out = append(out, spanText(i, &spans[i], false, exchangeIgnoredTags)...)
+		for _, e := range spans[i].Events {
+			out = append(out, fmt.Sprintf("span %d event %s", i, e.Name))
+		}
 	}
 	return out
 }
@@ -852,6 +892,7 @@ func onceDiffered(t *testing.T, file string) (exchanges []*exchange) {
 
 var grpcPaths = []path{
 	{HTTP2: true}, {HTTP2: true, Spawn: true}, {HTTP2: true, Egress: true}, {HTTP2: true, Egress: true, Spawn: true}, {Spawn: true}, {Egress: true},
+	{HTTP2: true, Spawn: true, Formats: true}, {HTTP2: true, Egress: true, Formats: true},
 }
 
 // makeGRPC draws a call of gRPC, or what resembles one.
@@ -913,6 +954,7 @@ func makeGRPC(r *rand.Rand) *exchange {
 
 var bodyPaths = []path{
 	{}, {Spawn: true}, {Egress: true}, {HTTP2: true, Spawn: true}, {HTTP2: true, Egress: true, Spawn: true}, {HTTP2: true, Egress: true},
+	{Spawn: true, Mixed: true, Formats: true}, {HTTP2: true, Spawn: true, Mixed: true, Verbose: true}, {Verbose: true, Spawn: true}, {HTTP2: true, Verbose: true, Formats: true},
 }
 
 // makeBody draws an exchange with bodies of all kinds, whole and cut short.
@@ -928,7 +970,7 @@ func makeBody(r *rand.Rand) *exchange {
 	}
 	if a.Status == 204 || a.Status == 304 {
 		a.Body, a.Framing = 0, "none"
-		if a.Status == 304 && one(r, 2) && !x.Path.HTTP2 {
+		if a.Status == 304 && one(r, 2) && x.Path.cluster() == "up" { // which net/http's HTTP/2 takes for a missing body
 			a.Headers = append(a.Headers, [2]string{"content-length", "77"})
 		}
 	}
@@ -965,7 +1007,7 @@ func TestDifferentialBodies(t *testing.T) {
 
 // makeRetryPath draws a path with retries, timeouts or both.
 func makeRetryPath(r *rand.Rand) path {
-	p := path{HTTP2: one(r, 2), Egress: one(r, 3), Spawn: !one(r, 4)}
+	p := path{HTTP2: one(r, 2), Egress: one(r, 3), Spawn: !one(r, 4), Mixed: one(r, 4), Verbose: one(r, 3), Formats: one(r, 3)}
 	if !one(r, 6) {
 		p.RetryOn = pick(r, []string{"5xx"}, []string{"5xx"}, []string{"5xx", "reset"}, []string{"gateway-error", "connect-failure"}, []string{"reset"},
 			[]string{"connect-failure", "refused-stream"}, []string{"retriable-4xx", "reset"}, []string{"refused-stream"})
@@ -1051,7 +1093,12 @@ func knownExchanges() []*knownExchange {
 			return strings.Contains(line, " tag grpc.message=mmmm")
 		}},
 		{rule: "T-1", reason: "request_size is what was read of a body, where Envoy counts what arrived", of: func(x *exchange, line string) bool {
-			return strings.HasPrefix(line, "span 0 tag request_size=") && (strings.HasPrefix(x.Target, "/gone") || x.Leaves) && x.Body > 0
+			return (strings.HasPrefix(line, "span 0 tag request_size=") || strings.Contains(line, " tag f.received=") || line == "span 0 event last_downstream_rx_byte_received") &&
+				(strings.HasPrefix(x.Target, "/gone") || x.Leaves) && (x.Body > 0 || x.Chunked)
+		}},
+		{rule: "T-16", reason: "tags of an attempt know its response, where Envoy's know what the caller has of it so far", of: func(x *exchange, line string) bool {
+			return x.Path.Formats && x.Path.Spawn && !strings.HasPrefix(line, "span 0 ") && slices.ContainsFunc([]string{" tag f.response=", " tag f.sent=", " tag f.trailer="},
+				func(tag string) bool { return strings.Contains(line, tag) })
 		}},
 		{rule: "O-5", reason: "httputil.ReverseProxy repeats a header as the declared trailer of its name", of: func(x *exchange, line string) bool {
 			return strings.HasPrefix(line, "trailer ") && slices.ContainsFunc(x.Answers, func(a answer) bool {
@@ -1064,7 +1111,7 @@ func knownExchanges() []*knownExchange {
 			})
 		}},
 		{rule: "O-4", reason: "lines of a response's grpc-status and grpc-message go on as they came", of: func(x *exchange, line string) bool {
-			return (strings.HasPrefix(line, "response grpc-") || strings.HasPrefix(line, "trailer grpc-")) && slices.ContainsFunc(x.Answers, func(a answer) bool {
+			return (strings.HasPrefix(line, "response grpc-") || strings.HasPrefix(line, "trailer grpc-") || strings.Contains(line, " tag f.response=") || strings.Contains(line, " tag f.trailer=")) && slices.ContainsFunc(x.Answers, func(a answer) bool {
 				return a.Headers.twice("grpc-status") || a.Headers.twice("grpc-message") || a.Trailers.twice("grpc-status") || a.Trailers.twice("grpc-message")
 			})
 		}},
