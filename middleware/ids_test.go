@@ -215,6 +215,21 @@ func TestZipkinOutgoingRoot(t *testing.T) {
 	}
 }
 
+// A call whose span the sampler drops tells its parent, too (B-13).
+func TestZipkinDroppedSpan(t *testing.T) {
+	cfg := middleware.EnvoyZipkin()
+	cfg.SpawnUpstreamSpan = true
+	cfg.Sampling.Base, cfg.Sampling.AskAlways = sdktrace.NeverSample(), true
+	tracing, _ := setup(t, cfg)
+	parent := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{15: 1}, SpanID: trace.SpanID{7: 2}, TraceFlags: trace.FlagsSampled})
+	sent := otelprop.MapCarrier{}
+	_, call := tracing.StartClient(trace.ContextWithSpanContext(t.Context(), parent), middleware.Outgoing{Carrier: sent})
+	call.End(middleware.Outcome{})
+	if sent["x-b3-parentspanid"] != parent.SpanID().String() || sent["x-b3-sampled"] != "0" {
+		t.Errorf("sent %v, want x-b3-sampled 0 and the parent %s", sent, parent.SpanID())
+	}
+}
+
 // The upper half of zeros has no say in a ratio of the SDK's.
 func TestZipkinRatio(t *testing.T) {
 	cfg := middleware.Config{Zipkin: &middleware.Zipkin{}}

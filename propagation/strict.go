@@ -430,7 +430,7 @@ func parentOf(ctx context.Context, sc *span, s *reqctx.State) trace.SpanID {
 		return s.B3Parent // B-11: the caller's own span
 	}
 	if span, ok := trace.SpanFromContext(ctx).(interface{ Parent() trace.SpanContext }); ok {
-		return span.Parent().SpanID() // the SDK's
+		return span.Parent().SpanID() // the SDK's, or of internal/callspan
 	}
 	if s == nil {
 		return trace.SpanID{}
