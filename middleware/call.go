@@ -437,9 +437,11 @@ func (t *Tracing) startTraced(in *Incoming, c *serverCall, node *reqctx.Node) co
 	}
 	if t.spans != nil {
 		sp := t.spans.Prepare(ctx, t.usual(in.arrived != nil, httpServerAttributes, rpcServerAttributes), c.name, c.kind, in.Links)
-		a := attrs{list: sp.Room()}
-		t.arrival(&a, in, c)
-		sp.Fill(c.edited(&a))
+		if sp.IsRecording() {
+			a := attrs{list: sp.Room()}
+			t.arrival(&a, in, c)
+			sp.Fill(c.edited(&a))
+		}
 		ctx = sp.Start(ctx, node)
 		c.span, c.rec = sp, sp
 	} else {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/meshtrace/meshtrace/middleware"
 	"github.com/meshtrace/meshtrace/requestid"
+	"github.com/meshtrace/meshtrace/sampler"
 	"github.com/meshtrace/meshtrace/span"
 )
 
@@ -92,6 +93,26 @@ func TestSpanName(t *testing.T) {
 		if got := rec.Ended()[i].Name(); !strings.HasPrefix(got, want) || len(got) != 256 {
 			t.Errorf("name = %q (%d bytes), want %q and 256", got, len(got), want)
 		}
+	}
+}
+
+// The hook is not asked about a span that does not record, as below one of another
+// instrumentation's that is not sampled.
+func TestAttributesOfDroppedSpan(t *testing.T) {
+	asked := 0
+	tracing, rec := setup(t, middleware.Config{
+		Sampling:   sampler.Config{Base: sdktrace.AlwaysSample()},
+		Attributes: func(_ middleware.CallInfo, attrs []attribute.KeyValue) []attribute.KeyValue { asked++; return attrs },
+	})
+	around := trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}}))
+	_, call := tracing.StartServer(around, middleware.Incoming{Name: "server"})
+	if call.Span().IsRecording() {
+		t.Error("the span records")
+	}
+	call.SetAttributes(attribute.Int("a", 1))
+	call.End(middleware.Outcome{HTTPStatus: 200})
+	if n := len(rec.Ended()); asked != 0 || n != 0 {
+		t.Errorf("asked %d times about %d spans, want 0 and 0", asked, n)
 	}
 }
 
