@@ -294,3 +294,25 @@ func TestSpansKeepNoRequest(t *testing.T) {
 	}
 	runtime.KeepAlive(rec)
 }
+
+// TestOneResource: the spans of calls and those of the program have one resource, also where
+// the process's environment, which the SDK reads by itself, says other than Config.Getenv.
+func TestOneResource(t *testing.T) {
+	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "of.process=1")
+	rec := tracetest.NewSpanRecorder()
+	tracing, err := middleware.Setup(t.Context(), middleware.Config{
+		Service: "shop", Getenv: noExport, Logger: slog.New(slog.DiscardHandler), Processors: []sdktrace.SpanProcessor{rec},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracing.Shutdown(context.Background())
+	ctx, call := tracing.StartServer(t.Context(), middleware.Incoming{Method: "GET"})
+	_, own := tracing.TracerProvider().Tracer("program").Start(ctx, "own")
+	own.End()
+	call.End(middleware.Outcome{HTTPStatus: 200})
+	spans := rec.Ended()
+	if len(spans) != 2 || !spans[0].Resource().Equal(spans[1].Resource()) {
+		t.Errorf("resources of the program's and the call's span: %v, %v", spans[0].Resource(), spans[1].Resource())
+	}
+}

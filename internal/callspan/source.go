@@ -63,6 +63,8 @@ func NewSource(cfg Config) *Source {
 	).Tracer(cfg.Scope.Name)
 	f.ended = f.uncommon()
 	f.ended.End()
+	// With what the SDK adds of the process's environment, so that all spans have the same.
+	f.Resource = f.ended.Resource()
 	return f
 }
 

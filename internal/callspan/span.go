@@ -500,7 +500,7 @@ func (s *Span) InstrumentationScope() instrumentation.Scope { return s.source.Sc
 // InstrumentationLibrary returns Config.Scope, by the name that the interface also has.
 func (s *Span) InstrumentationLibrary() instrumentation.Scope { return s.source.Scope }
 
-// Resource returns Config.Resource.
+// Resource returns Config.Resource, with what the SDK adds of the process's environment.
 func (s *Span) Resource() *resource.Resource { return s.source.Resource }
 
 // ChildSpanCount returns 0: the SDK counts the children of its own spans alone.
