@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -783,6 +784,32 @@ func TestOriginalPathPrefix(t *testing.T) {
 	}
 }
 
+// resetStreamError has the fields of net/http's error of a stream that the host reset.
+type resetStreamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+func (e resetStreamError) Error() string { return fmt.Sprintf("stream error: %d", e.Code) }
+
+// As fills in an error of the same fields, as net/http's does.
+func (e resetStreamError) As(target any) bool {
+	v := reflect.ValueOf(target).Elem()
+	if v.Kind() != reflect.Struct || v.NumField() != 3 || v.Type().Field(0).Name != "StreamID" {
+		return false
+	}
+	v.Field(0).SetUint(uint64(e.StreamID))
+	v.Field(1).SetUint(uint64(e.Code))
+	v.Field(2).Set(reflect.ValueOf(e.Cause))
+	return true
+}
+
+func resetStream(code uint32) error {
+	return resetStreamError{1, code, errors.New("received from peer")}
+}
+
+// T-10: errors of net/http in Envoy's words.
 func TestResetOf(t *testing.T) {
 	for want, errs := range map[middleware.Reset][]error{
 		0:                                       {nil, context.Canceled, fmt.Errorf("x: %w", context.DeadlineExceeded), middleware.ErrPerTryTimeout},
@@ -790,8 +817,14 @@ func TestResetOf(t *testing.T) {
 		middleware.ResetRemoteConnectionFailure: {&net.OpError{Op: "dial", Err: errors.New("connection refused")}},
 		middleware.ResetConnectionTimeout:       {&net.OpError{Op: "dial", Err: timeoutError{}}},
 		middleware.ResetLocalConnectionFailure:  {&net.DNSError{Err: "no such host"}},
-		middleware.ResetProtocolError:           {errors.New("malformed HTTP response")},
-		middleware.ResetOverflow:                {fmt.Errorf("breaker: %w", middleware.ResetOverflow)},
+		middleware.ResetProtocolError:           {errors.New("malformed HTTP response"), resetStream(1)},
+		// What net/http makes of a stream that it cannot send again by itself.
+		middleware.ResetRemoteRefused: {
+			errors.New("http2: Transport: cannot retry err [stream error: stream ID 1; REFUSED_STREAM; received from peer] after Request.Body was written"),
+			errors.New("http2: Transport: cannot retry err [http2: Transport received Server's graceful shutdown GOAWAY] after Request.Body was written"),
+		},
+		middleware.ResetRemote:   {resetStream(0), resetStream(2)},
+		middleware.ResetOverflow: {fmt.Errorf("breaker: %w", middleware.ResetOverflow)},
 	} {
 		for _, err := range errs {
 			if got := middleware.ResetOf(err); got != want {

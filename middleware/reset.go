@@ -118,8 +118,8 @@ func (perTryTimeout) Is(target error) bool {
 }
 
 // ResetOf returns what an error of an http.RoundTripper or of a response's body is in
-// Envoy's words; 0 where the caller or a deadline ended the call, for a clean reset
-// after a whole response, and for nil. An error that is or wraps a Reset is that.
+// Envoy's words; 0 where the caller or a deadline ended the call, and for nil. An error
+// that is or wraps a Reset is that.
 func ResetOf(err error) Reset {
 	var r Reset
 	var dns *net.DNSError
@@ -146,6 +146,11 @@ func ResetOf(err error) Reset {
 		return ResetRemoteConnectionFailure
 	case isTLS(err):
 		return ResetRemoteConnectionFailure
+	}
+	switch text := err.Error(); {
+	case strings.Contains(text, "REFUSED_STREAM; received from peer]"), // of a request whose body was sent
+		strings.Contains(text, "graceful shutdown GOAWAY"): // which tells that the stream was not looked at
+		return ResetRemoteRefused
 	case isEnd(err):
 		return ResetConnectionTermination
 	}
@@ -201,12 +206,12 @@ func (e streamError) Error() string { return "stream reset" }
 // reset tells a reset that came from the host from one of this side's own, which
 // refuses what the host sent.
 func (e streamError) reset() Reset {
-	const noError, refused, connect = 0, 7, 10
+	const protocol, refused, connect = 1, 7, 10
 	switch {
 	case e.Cause == nil || !strings.Contains(e.Cause.Error(), "received from peer"):
 		return ResetProtocolError
-	case e.Code == noError:
-		return 0
+	case e.Code == protocol:
+		return ResetProtocolError
 	case e.Code == refused:
 		return ResetRemoteRefused
 	case e.Code == connect:

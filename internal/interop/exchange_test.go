@@ -469,12 +469,12 @@ func (p *path) listener(name, addr string) envoyListener {
 	return envoyListener{
 		name: name, addr: addr, cluster: up, outbound: p.Egress, tracing: tracing,
 		hcm:     object{"always_set_request_id_in_response": false, "internal_address_config": nil},
-		virtual: object{"routes": list{route("/gone", "gone"), route("/", up)}},
+		virtual: object{"routes": list{route("/gone", "gone"), route("/streams", "streams"), route("/", up)}},
 	}
 }
 
 // config is the path as the file of examples/gateway has it.
-func (p *path) config(upstream, nobody string) proxy.Config {
+func (p *path) config(upstream, nobody, streams string) proxy.Config {
 	inner, direction := false, "ingress"
 	if p.Egress {
 		direction = "egress"
@@ -490,8 +490,10 @@ func (p *path) config(upstream, nobody string) proxy.Config {
 			"up":   {Hosts: []proxy.Host{{Address: upstream}}},
 			"up2":  {Hosts: []proxy.Host{{Address: upstream}}, HTTP2: true},
 			"gone": {Hosts: []proxy.Host{{Address: nobody}}},
+
+			"streams": {Hosts: []proxy.Host{{Address: streams}}, HTTP2: true},
 		},
-		Routes: []proxy.Route{{Prefix: "/gone", Cluster: "gone"}, {Prefix: "/", Cluster: p.cluster()}},
+		Routes: []proxy.Route{{Prefix: "/gone", Cluster: "gone"}, {Prefix: "/streams", Cluster: "streams"}, {Prefix: "/", Cluster: p.cluster()}},
 	}
 	if p.Formats {
 		for _, f := range formats {
@@ -513,6 +515,7 @@ type exchangeGateways struct {
 	addrs     [2][]string // by path
 	upstreams [2]*scripted
 	nobody    string
+	streams   string // of startStreams
 	sinks     [2]*collectortest.Collector
 	tracings  []*middleware.Tracing
 	nextCase  int
@@ -520,7 +523,7 @@ type exchangeGateways struct {
 
 func startExchangeGateways(t *testing.T, root string, paths []path) *exchangeGateways {
 	t.Helper()
-	g := &exchangeGateways{}
+	g := &exchangeGateways{streams: startStreams(t)}
 	for i := range g.sinks {
 		g.sinks[i], g.upstreams[i] = collectortest.Start(t), startScripted(t)
 	}
@@ -532,10 +535,10 @@ func startExchangeGateways(t *testing.T, root string, paths []path) *exchangeGat
 	}
 	up := []string{g.upstreams[0].addr}
 	startEnvoy(t, root, envoyConfig{provider: openTelemetryTracer(g.sinks[0].Addr()), random: 100, listeners: listeners, clusters: []envoyCluster{
-		{name: "up", addrs: up}, {name: "up2", addrs: up, http2: true}, {name: "gone", addrs: []string{g.nobody}}, {name: "sink", addrs: []string{g.sinks[0].Addr()}},
+		{name: "up", addrs: up}, {name: "up2", addrs: up, http2: true}, {name: "gone", addrs: []string{g.nobody}}, {name: "streams", addrs: []string{g.streams}, http2: true}, {name: "sink", addrs: []string{g.sinks[0].Addr()}},
 	}})
 	for i := range paths {
-		served, err := proxy.New(t.Context(), paths[i].config(g.upstreams[1].addr, g.nobody), proxy.Options{
+		served, err := proxy.New(t.Context(), paths[i].config(g.upstreams[1].addr, g.nobody, g.streams), proxy.Options{
 			Logger: slog.New(slog.DiscardHandler),
 			Edit: func(m *middleware.Config) {
 				m.Getenv = func(string) string { return "" }
@@ -653,7 +656,7 @@ func (g *exchangeGateways) run(t *testing.T, exchanges []*exchange) [][2][]strin
 	for i, x := range exchanges {
 		for side := range both {
 			lines := exchangeSpanLines(both[side][fmt.Sprintf("case-%d", x.number)])
-			replace := strings.NewReplacer(g.upstreams[side].addr, "<upstream>", g.nobody, "<nobody>")
+			replace := strings.NewReplacer(g.upstreams[side].addr, "<upstream>", g.nobody, "<nobody>", g.streams, "<streams>")
 			for _, l := range lines {
 				views[i][side] = append(views[i][side], replace.Replace(l))
 			}
@@ -713,7 +716,7 @@ func (x *exchange) smaller() (out []*exchange) {
 	for i := range x.Headers {
 		edit(func(y *exchange) { y.Headers = slices.Delete(slices.Clone(x.Headers), i, i+1) })
 	}
-	if x.Body > 0 && !x.Leaves {
+	if x.Body > 0 && !x.Leaves && !strings.HasPrefix(x.Target, "/streams") {
 		edit(func(y *exchange) { y.Body = 0 })
 	}
 	if x.Chunked {
