@@ -176,6 +176,9 @@ func (x *reading) readB3(src *headers.Source) {
 
 func (x *reading) readB3Multi(src *headers.Source) {
 	traceID := src.First(&b3TraceIDHeader)
+	if traceID == "" && x.span.valid {
+		return // nothing else would count beside the span that is named already
+	}
 	sampled := src.First(&b3SampledHeader)
 	flags := src.First(&b3FlagsHeader)
 	if traceID == "" && sampled == "" && flags == "" {

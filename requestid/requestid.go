@@ -102,18 +102,26 @@ func refusedAt(s string) int {
 	if len(s) > MaxLen { // before any byte is looked at
 		return MaxLen
 	}
-	var seen byte // of all bytes at once: an id that is refused is rare
-	for i := range len(s) {
-		seen |= refused[s[i]]
+	i := 0
+	for ; len(s)-i >= 8 && usual8(s[i:i+8]); i += 8 {
 	}
-	if seen == 0 {
-		return -1
-	}
-	for i := 0; ; i++ {
+	for ; i < len(s); i++ {
 		if refused[s[i]] != 0 {
 			return i
 		}
 	}
+	return -1
+}
+
+// usual8 reports whether all of 8 bytes are letters, digits or one of - . /. It looks at
+// them at once: a byte plus what is missing to 0x80 has its top bit from there on.
+func usual8(s string) bool {
+	const every = 0x01010101_01010101
+	w := binary.LittleEndian.Uint64([]byte(s))
+	low := w | 0x20*every // upper case to lower case; what was no letter becomes none
+	digits := (w + (0x80-'-')*every) &^ (w + (0x7f-'9')*every)
+	letters := (low + (0x80-'a')*every) &^ (low + (0x7f-'z')*every)
+	return (digits|letters)&^w&(0x80*every) == 0x80*every
 }
 
 // refused has a 1 for each byte that no id has.

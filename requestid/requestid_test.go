@@ -406,3 +406,21 @@ func BenchmarkNext(b *testing.B) {
 		sinkID, _ = Policy{}.Next("125a4afb-6f55-44ba-ad80-413f09f48a28", false)
 	}
 }
+
+// TestParseEachByte puts each byte at each place of an id that is read 8 bytes at once.
+func TestParseEachByte(t *testing.T) {
+	for at := range 20 {
+		for c := range 256 {
+			b := []byte("abcdefgh-01234567XYZ")
+			b[at] = byte(c)
+			_, err := Parse(string(b))
+			if wrong := strings.IndexByte("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._~+/=-", byte(c)) < 0; (err != nil) != wrong {
+				t.Errorf("Parse(%q): %v", b, err)
+			}
+			var pe *ParseError
+			if errors.As(err, &pe) && pe.Offset != at {
+				t.Errorf("Parse(%q): offset %d, want %d", b, pe.Offset, at)
+			}
+		}
+	}
+}
