@@ -197,7 +197,7 @@ func (w *watchedCall) watch(req *http.Request, resp *http.Response) {
 	}
 	w.status = resp.StatusCode
 	b := &body{ReadCloser: resp.Body, ctx: req.Context(), watched: w}
-	w.lastRead.Store(time.Now().UnixNano())
+	w.lastRead.Store(w.now())
 	// A body that is dropped without Close still ends its span, at its last read.
 	w.tracing.bodies.add(b)
 	resp.Body = b
@@ -219,7 +219,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.watched.bytes.Add(int64(n))
 	switch {
 	case err == nil:
-		b.watched.lastRead.Store(time.Now().UnixNano())
+		b.watched.lastRead.Store(b.watched.now())
 	case err == io.EOF:
 		b.done(nil)
 	default:
@@ -249,6 +249,16 @@ type watchedCall struct {
 	done     atomic.Bool
 	bytes    atomic.Int64
 	lastRead atomic.Int64 // Unix nanoseconds
+}
+
+// now is the time in Unix nanoseconds. From the start of a span on it takes one clock
+// instead of two.
+func (w *watchedCall) now() int64 {
+	if w.rec == nil {
+		return time.Now().UnixNano()
+	}
+	start := w.rec.StartTime()
+	return start.UnixNano() + int64(time.Since(start))
 }
 
 // finish ends the call unless it was ended, and tells whether it did.

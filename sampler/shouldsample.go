@@ -30,13 +30,13 @@ func (s *Sampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingR
 		p.ParentContext = context.Background()
 	}
 	parent := trace.SpanContextFromContext(p.ParentContext)
-	state := reqctx.From(p.ParentContext)
 	if parent.IsValid() && !parent.IsRemote() {
-		if s.cfg.AskAlways && s.cfg.Base != nil && spawned(p.ParentContext, state) { // W-16
+		if s.cfg.AskAlways && s.cfg.Base != nil && spawned(p.ParentContext, reqctx.From(p.ParentContext)) { // W-16
 			return s.cfg.Base.ShouldSample(p)
 		}
 		return result(parent.IsSampled(), parent)
 	}
+	state := reqctx.From(p.ParentContext)
 	if state != nil {
 		if d, ok := state.Decision(); ok {
 			res := result(d.Traced, parent)
