@@ -286,40 +286,8 @@ type recordingUpstream struct {
 
 func startUpstream(t *testing.T) *recordingUpstream {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &recordingUpstream{addr: l.Addr().String(), seen: make(map[string][]string)}
-	var mu sync.Mutex
-	open := make(map[net.Conn]bool)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			open[conn] = true
-			mu.Unlock()
-			wg.Go(func() {
-				u.serve(conn)
-				mu.Lock()
-				delete(open, conn)
-				mu.Unlock()
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		mu.Lock()
-		for c := range open {
-			_ = c.Close()
-		}
-		mu.Unlock()
-		wg.Wait()
-	})
+	u := &recordingUpstream{seen: make(map[string][]string)}
+	u.addr = listen(t, u.serve)
 	return u
 }
 
@@ -528,11 +496,69 @@ func spanText(i int, s *otlpwire.Span, zipkin bool, ignored []string) (out []str
 }
 
 // known is a difference that stays, with its reason.
-type known struct {
+type known[T any] struct {
 	rule, reason string
 	// of tells whether the difference is why a line stands on one side alone.
-	of    func(tr *trial, line string) bool
-	count int // trials
+	of    func(tried T, line string) bool
+	count int // of what was tried
+}
+
+// explainer returns a function that tells whether the differences of list are why the lines
+// of a and b stand on one side alone, and counts those that are.
+func explainer[T any](list []*known[T]) func(tried T, a, b []string) bool {
+	return func(tried T, a, b []string) bool {
+		used := make(map[*known[T]]bool)
+		for _, line := range slices.Concat(a, b) {
+			i := slices.IndexFunc(list, func(k *known[T]) bool { return k.of(tried, line) })
+			if i < 0 {
+				return false
+			}
+			used[list[i]] = true
+		}
+		for k := range used {
+			k.count++
+		}
+		return true
+	}
+}
+
+// listen serves each connection by serve, on a goroutine of its own, until the test ends.
+func listen(t *testing.T, serve func(net.Conn)) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	open := make(map[net.Conn]bool)
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open[conn] = true
+			mu.Unlock()
+			wg.Go(func() {
+				serve(conn)
+				mu.Lock()
+				delete(open, conn)
+				mu.Unlock()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		mu.Lock()
+		for c := range open {
+			_ = c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return l.Addr().String()
 }
 
 // twoGateways are the real Envoy and examples/gateway with the same settings.
@@ -746,20 +772,7 @@ func TestDifferential(t *testing.T) {
 	}
 
 	differences := knownDifferences()
-	explained := func(tr *trial, a, b []string) bool {
-		used := make(map[*known]bool)
-		for _, line := range slices.Concat(a, b) {
-			i := slices.IndexFunc(differences, func(k *known) bool { return k.of(tr, line) })
-			if i < 0 {
-				return false
-			}
-			used[differences[i]] = true
-		}
-		for k := range used {
-			k.count++
-		}
-		return true
-	}
+	explained := explainer(differences)
 	g := startTwoGateways(t, root, settings)
 	equal, traced, told := 0, 0, 0
 	for begin := 0; begin < len(trials); begin += 500 {
@@ -806,8 +819,8 @@ func TestDifferential(t *testing.T) {
 
 // knownDifferences are those that stay. The rules are those of internal/parity/RULES.md,
 // which has them as its own.
-func knownDifferences() []*known {
-	return []*known{
+func knownDifferences() []*known[*trial] {
+	return []*known[*trial]{
 		{rule: "O-5", reason: "Envoy's HTTP/1 codec takes the methods that it knows", of: func(tr *trial, _ string) bool {
 			return strings.HasPrefix(tr.Lines[0], "BREW ")
 		}},

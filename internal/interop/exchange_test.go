@@ -698,13 +698,6 @@ func differing(v [2][]string) (envoy, ours []string) {
 	return only(v[0], v[1]), only(v[1], v[0])
 }
 
-// knownExchange is a difference that stays, with its reason.
-type knownExchange struct {
-	rule, reason string
-	of           func(x *exchange, line string) bool
-	count        int
-}
-
 // smaller returns exchanges with less in them.
 func (x *exchange) smaller() (out []*exchange) {
 	edit := func(change func(y *exchange)) {
@@ -794,7 +787,7 @@ func seedOf(t *testing.T) uint64 {
 
 // compareExchanges makes exchanges with both gateways, tells every difference that is not
 // known, and returns a line for the table.
-func compareExchanges(t *testing.T, root string, exchanges []*exchange, differences []*knownExchange) string {
+func compareExchanges(t *testing.T, root string, exchanges []*exchange, differences []*known[*exchange]) string {
 	t.Helper()
 	var paths []path
 	for _, x := range exchanges {
@@ -809,20 +802,7 @@ func compareExchanges(t *testing.T, root string, exchanges []*exchange, differen
 		}
 	}
 	g := startExchangeGateways(t, root, paths)
-	explained := func(x *exchange, a, b []string) bool {
-		used := make(map[*knownExchange]bool)
-		for _, line := range slices.Concat(a, b) {
-			i := slices.IndexFunc(differences, func(k *knownExchange) bool { return k.of(x, line) })
-			if i < 0 {
-				return false
-			}
-			used[differences[i]] = true
-		}
-		for k := range used {
-			k.count++
-		}
-		return true
-	}
+	explained := explainer(differences)
 	equal, once, told := 0, 0, 0
 	for part := range slices.Chunk(exchanges, 200) {
 		for i, v := range g.run(t, part) {
@@ -1090,8 +1070,8 @@ func TestDifferentialGRPC(t *testing.T) {
 
 // knownExchanges are the differences that stay. The rules are those of
 // internal/parity/RULES.md, which has them as its own.
-func knownExchanges() []*knownExchange {
-	return []*knownExchange{
+func knownExchanges() []*known[*exchange] {
+	return []*known[*exchange]{
 		{rule: "T-19", reason: "a tag has at most 2 KiB", of: func(_ *exchange, line string) bool {
 			return strings.Contains(line, " tag grpc.message=mmmm")
 		}},

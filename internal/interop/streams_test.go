@@ -7,7 +7,6 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -18,43 +17,7 @@ import (
 //
 //	/streams/reset/CODE   RST_STREAM in the place of a response
 //	/streams/cut/CODE     RST_STREAM after the response's headers and half of its body
-func startStreams(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	open := make(map[net.Conn]bool)
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			open[conn] = true
-			mu.Unlock()
-			wg.Go(func() {
-				serveStreams(conn)
-				mu.Lock()
-				delete(open, conn)
-				mu.Unlock()
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		mu.Lock()
-		for c := range open {
-			_ = c.Close()
-		}
-		mu.Unlock()
-		wg.Wait()
-	})
-	return l.Addr().String()
-}
+func startStreams(t *testing.T) string { return listen(t, serveStreams) }
 
 // serveStreams serves one connection until it ends.
 func serveStreams(conn net.Conn) {
