@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/meshtrace/meshtrace/internal/tally"
 )
 
 // bodies are the response bodies that nobody has read to the end or closed so far. One that
@@ -30,8 +32,7 @@ const ageAtOnce = 64
 
 // add takes b, which nobody reads yet.
 func (bs *bodies) add(b *body) {
-	const page, golden = 13, 0x9E3779B97F4A7C15 // as in internal/tally
-	s := &bs.shards[uint64(uintptr(unsafe.Pointer(b))>>page)*golden>>(64-bodyShards)]
+	s := &bs.shards[tally.Part(unsafe.Pointer(b), bodyShards)]
 	s.mu.Lock()
 	b.shard, b.at = s, len(s.young)
 	s.young = append(s.young, b)

@@ -491,7 +491,7 @@ func (t *Tracing) arrival(attrs *attrs, in *Incoming, c *serverCall) {
 	}
 	attrs.str(semconv.SamplingReason, c.decision.Why.String())
 	if in.arrived != nil {
-		c.describe(attrs, in) // with the others: the SDK's list grows once
+		c.describe(attrs, in) // with the others: a list that grows grows once
 	}
 	if c.gateway != nil {
 		attrs.add(semconv.EnvoyNodeID.String(t.proxy.Node), semconv.EnvoyZone.String(t.proxy.Zone))

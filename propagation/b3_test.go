@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	otelprop "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -192,4 +193,23 @@ func TestB3NoAllocs(t *testing.T) {
 	noAllocs(t, "ParseB3", func() { ParseB3(b3) })
 	noAllocs(t, "ParseB3Multi", func() { ParseB3Multi(b3Trace128, b3Span, b3Parent, "true", "1") })
 	noAllocs(t, "AppendB3", func() { AppendB3(buf, p) })
+}
+
+// TestLoneSampled: a sampling state of x-b3-* without ids says nothing beside a span that
+// another header named before, not even that it is malformed; alone it counts.
+func TestLoneSampled(t *testing.T) {
+	p := mustNew(t, Config{})
+	for _, header := range []string{"x-b3-sampled", "x-b3-flags"} {
+		for _, v := range []string{"1", "0", "malformed"} {
+			beside := p.Read(otelprop.HeaderCarrier(headerSet("traceparent", traceparent, header, v)))
+			want := p.Read(otelprop.HeaderCarrier(headerSet("traceparent", traceparent)))
+			if !beside.SpanContext.Equal(want.SpanContext) || beside.Format != TraceContext || beside.Sampling != Unstated || beside.Err != nil {
+				t.Errorf("traceparent and %s: %s: %+v, want the traceparent alone", header, v, beside)
+			}
+			alone := p.Read(otelprop.HeaderCarrier(headerSet(header, v)))
+			if refused := header == "x-b3-sampled" && v == "malformed"; refused != (alone.Err != nil) || header == "x-b3-sampled" && !refused && alone.Format != B3Multi {
+				t.Errorf("%s: %s alone: %+v", header, v, alone)
+			}
+		}
+	}
 }

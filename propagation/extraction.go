@@ -57,7 +57,8 @@ type Extraction struct {
 // sampling state without ids counts when no format names a span.
 //
 // A header that occurs several times: traceparent then counts as none; tracestate
-// and baggage are lists; of all others the first line counts (O-4).
+// and baggage are lists; of all others the first line counts (O-4). A lone x-b3-sampled
+// or x-b3-flags beside a span that another header named before is not looked at.
 //
 // With Config.Strict Envoy's rules hold instead; see there.
 func (p *Propagator) Read(carrier otelprop.TextMapCarrier) Extraction {

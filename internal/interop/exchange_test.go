@@ -975,17 +975,24 @@ func makeBody(r *rand.Rand) *exchange {
 	return x
 }
 
+// generated puts to both what differed once, of file, and so many exchanges that draw makes.
+// stream tells their random numbers from those of other tests.
+func generated(t *testing.T, what string, stream uint64, file string, exchanges int, draw func(*rand.Rand) *exchange) {
+	t.Helper()
+	root := need(t, envoy)
+	shown := show(t, what, "Envoy "+envoyVersion)
+	r := rand.New(rand.NewPCG(seedOf(t), stream))
+	list := onceDiffered(t, file)
+	for range exchanges {
+		list = append(list, draw(r))
+	}
+	shown("%s", compareExchanges(t, root, list, knownExchanges()))
+}
+
 // TestDifferentialBodies makes generated exchanges with bodies of all kinds through both:
 // absent, of a known length and not, large, and cut short by either end.
 func TestDifferentialBodies(t *testing.T) {
-	root := need(t, envoy)
-	shown := show(t, "generated bodies through Envoy and examples/gateway", "Envoy "+envoyVersion)
-	r := rand.New(rand.NewPCG(seedOf(t), 22))
-	exchanges := onceDiffered(t, "testdata/exchanges-bodies.json")
-	for range count(150, 3000) {
-		exchanges = append(exchanges, makeBody(r))
-	}
-	shown("%s", compareExchanges(t, root, exchanges, knownExchanges()))
+	generated(t, "generated bodies through Envoy and examples/gateway", 22, "testdata/exchanges-bodies.json", count(150, 3000), makeBody)
 }
 
 // makeRetryPath draws a path with retries, timeouts or both.
@@ -1058,14 +1065,7 @@ func TestDifferentialRetries(t *testing.T) {
 // examples/gateway. What goes upstream, what comes back and every span are equal, or the
 // difference is a known one with its rule. MESHTRACE_SEED repeats a run.
 func TestDifferentialGRPC(t *testing.T) {
-	root := need(t, envoy)
-	shown := show(t, "generated gRPC calls through Envoy and examples/gateway", "Envoy "+envoyVersion)
-	r := rand.New(rand.NewPCG(seedOf(t), 21))
-	exchanges := onceDiffered(t, "testdata/exchanges-grpc.json")
-	for range count(150, 5000) {
-		exchanges = append(exchanges, makeGRPC(r))
-	}
-	shown("%s", compareExchanges(t, root, exchanges, knownExchanges()))
+	generated(t, "generated gRPC calls through Envoy and examples/gateway", 21, "testdata/exchanges-grpc.json", count(150, 5000), makeGRPC)
 }
 
 // knownExchanges are the differences that stay. The rules are those of

@@ -84,12 +84,5 @@ func makeStream(r *rand.Rand) *exchange {
 
 // TestDifferentialStreams lets the upstream of both reset streams of HTTP/2 by all codes.
 func TestDifferentialStreams(t *testing.T) {
-	root := need(t, envoy)
-	shown := show(t, "streams that are reset, through Envoy and examples/gateway", "Envoy "+envoyVersion)
-	r := rand.New(rand.NewPCG(seedOf(t), 24))
-	exchanges := onceDiffered(t, "testdata/exchanges-streams.json")
-	for range count(50, 200) {
-		exchanges = append(exchanges, makeStream(r))
-	}
-	shown("%s", compareExchanges(t, root, exchanges, knownExchanges()))
+	generated(t, "streams that are reset, through Envoy and examples/gateway", 24, "testdata/exchanges-streams.json", count(50, 200), makeStream)
 }

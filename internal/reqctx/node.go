@@ -6,8 +6,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Node is the context node of a span, which has it as a field and saves an allocation by
-// that. The zero value is ready.
+// Node is the context node of a call's span. The call has it as a field, which saves an
+// allocation; the span, which may be kept longer, has not. The zero value is ready.
 type Node struct {
 	context.Context // the parent
 	span            trace.Span

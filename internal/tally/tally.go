@@ -12,7 +12,7 @@ import (
 type Tally struct {
 	cells  []atomic.Uint64
 	stride int  // from one row of cells to the next
-	shift  uint // of a hash, to have a row
+	bits   uint // of the number of a row
 }
 
 const (
@@ -27,21 +27,23 @@ func New(counters int) *Tally {
 	return &Tally{
 		cells:  make([]atomic.Uint64, rows*stride),
 		stride: stride,
-		shift:  uint(64 - bits.Len(uint(rows-1))),
+		bits:   uint(bits.Len(uint(rows - 1))),
 	}
 }
 
-// Add adds 1 to a counter. near is an address that tells the processors apart: best that
-// of something just allocated, since each of them has pages of its own to allocate from;
-// else one of the goroutine's stack. It is not followed.
+// Add adds 1 to a counter for the processor that near is of, see Part.
 func (t *Tally) Add(counter int, near unsafe.Pointer) {
-	t.cells[t.row(uintptr(near))*t.stride+counter].Add(1)
+	t.cells[part(uintptr(near), t.bits)*t.stride+counter].Add(1)
 }
 
-// row returns which row an address is for.
-func (t *Tally) row(near uintptr) int {
+// Part returns one of 1<<bits numbers by an address that tells the processors apart: best
+// that of something just allocated, since each of them has pages of its own to allocate
+// from; else one of the goroutine's stack. It is not followed.
+func Part(near unsafe.Pointer, bits uint) int { return part(uintptr(near), bits) }
+
+func part(near uintptr, bits uint) int {
 	const page, golden = 13, 0x9E3779B97F4A7C15
-	return int(uint64(near>>page) * golden >> t.shift)
+	return int(uint64(near>>page) * golden >> (64 - bits))
 }
 
 // Load returns a count. Several are not of one instant.

@@ -47,7 +47,7 @@ func TestSpread(t *testing.T) {
 	n := New(1)
 	pages := make([]int, len(n.cells)/n.stride)
 	for page := range uintptr(4096) {
-		pages[n.row(page<<13)]++
+		pages[part(page<<13, n.bits)]++
 	}
 	for row, got := range pages {
 		if even := 4096 / len(pages); got < even/2 || got > 2*even {
